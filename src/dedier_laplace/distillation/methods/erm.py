@@ -1,0 +1,18 @@
+"""ERM: cross-entropy alone; a student fine-tuned without teacher."""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from dedier_laplace.distillation.methods.base import Batch, Method, register
+
+
+@register("erm")
+class Erm(Method):
+    """mean_i CE_i."""
+
+    needs_teacher = False
+
+    def loss(self, batch: Batch) -> Tensor:
+        return F.cross_entropy(batch.student_logits, batch.labels)

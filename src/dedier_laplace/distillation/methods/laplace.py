@@ -1,0 +1,15 @@
+"""The method of arXiv 2505.01070: DeDiER's weights from the Laplace predictive of the readout."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from dedier_laplace.distillation.methods.base import Predictive, register
+from dedier_laplace.distillation.methods.dedier import Dedier
+
+
+@register("laplace")
+class Laplace(Dedier):
+    """As DeDiER; cm is the margin of the posterior predictive."""
+
+    predictive: ClassVar[Predictive | None] = "laplace"

@@ -1,0 +1,251 @@
+"""Teacher and student models: loading, label order, hidden states up to a layer, forward passes.
+
+A model is anything `AutoModelForSequenceClassification` knows, saved as a Hugging Face folder.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from datasets import Dataset
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+from transformers import (
+    AutoConfig,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    DataCollatorWithPadding,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from dedier_laplace.data.tokens import INDEX, LABELS, lengths
+from dedier_laplace.errors import UserError
+
+
+def load_tokenizer(source: str | Path) -> PreTrainedTokenizerBase:
+    """A tokenizer from the hub or a folder.
+
+    Raises:
+        UserError: there is none.
+    """
+    try:
+        return AutoTokenizer.from_pretrained(str(source), trust_remote_code=False)
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        raise UserError(_cannot_load("tokenizer", source, error)) from error
+
+
+def load_classifier(source: str | Path, label_names: Sequence[str]) -> PreTrainedModel:
+    """A pre-trained encoder with a classification head for these labels (new where it has none).
+
+    Raises:
+        UserError: it cannot be loaded from safetensors, or its head is for other labels.
+    """
+    id2label = dict(enumerate(label_names))
+    label2id = {name: number for number, name in id2label.items()}
+    return _from_pretrained(source, id2label=id2label, label2id=label2id)
+
+
+def load_trained(folder: str | Path, device: torch.device | None = None) -> PreTrainedModel:
+    """A trained classifier with the labels it was saved with, on a device (None: the CPU).
+
+    Raises:
+        UserError: the folder holds no model that can be loaded.
+    """
+    if not Path(folder).is_dir():
+        raise UserError(
+            f"The model folder {folder} does not exist; train it first or name another."
+        )
+    model: nn.Module = _from_pretrained(folder)
+    return cast(PreTrainedModel, model.to(device))
+
+
+def _from_pretrained(source: str | Path, **labels: Any) -> PreTrainedModel:
+    try:
+        return AutoModelForSequenceClassification.from_pretrained(
+            str(source), trust_remote_code=False, use_safetensors=True, **labels
+        )
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
+        raise UserError(_cannot_load("model", source, error)) from error
+
+
+def _cannot_load(what: str, source: str | Path, error: Exception) -> str:
+    first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    kind = "folder" if os.path.isdir(source) else "hub name or folder (is there a network?)"
+    return f"No {what} can be loaded from the {kind} {str(source)!r}: {first.strip()}"
+
+
+def classifier_from_config(
+    fields: dict[str, Any], tokenizer: PreTrainedTokenizerBase, label_names: Sequence[str]
+) -> PreTrainedModel:
+    """An untrained classifier from a transformers config; vocabulary as the tokenizer's.
+
+    Raises:
+        UserError: the fields make no model.
+    """
+    fields = dict(fields)
+    try:
+        config = AutoConfig.for_model(
+            fields.pop("model_type", ""),
+            vocab_size=len(tokenizer),
+            pad_token_id=tokenizer.pad_token_id,
+            id2label=dict(enumerate(label_names)),
+            label2id={name: number for number, name in enumerate(label_names)},
+            **fields,
+        )
+        return AutoModelForSequenceClassification.from_config(config)
+    except (ValueError, TypeError, KeyError) as error:
+        raise UserError(f"The model.config block makes no model: {error}.") from error
+
+
+def label_order(model: PreTrainedModel, label_names: Sequence[str], source: object) -> list[int]:
+    """For each label of the corpus the model's number for it, by name.
+
+    Raises:
+        UserError: the two sets of labels differ.
+    """
+    numbers = {str(name).lower(): int(n) for n, name in (model.config.id2label or {}).items()}
+    if sorted(numbers) != sorted(name.lower() for name in label_names):
+        raise UserError(
+            f"The model {source} knows the labels {', '.join(sorted(numbers))}, the corpus has "
+            f"{', '.join(sorted(label_names))}; set id2label in the model's config.json or "
+            "data.labels so that the names agree."
+        )
+    return [numbers[name.lower()] for name in label_names]
+
+
+def accepted_inputs(model: PreTrainedModel) -> set[str]:
+    """Names of the inputs of the model's forward pass."""
+    return set(inspect.signature(model.forward).parameters)
+
+
+def encoder_layers(model: PreTrainedModel) -> nn.ModuleList:
+    """The encoder's blocks in order; their number is the model's depth.
+
+    Raises:
+        UserError: the model keeps its blocks in no single list.
+    """
+    depth = getattr(model.config, "num_hidden_layers", None)
+    for module in model.base_model.modules():
+        if isinstance(module, nn.ModuleList) and len(module) == depth:
+            return module
+    raise UserError(f"{type(model).__name__} has no list of {depth} layers to read from.")
+
+
+def check_layer(model: PreTrainedModel, layer: int) -> None:
+    """Refuse a layer the model does not have.
+
+    Raises:
+        UserError: it is not one of 1..depth.
+    """
+    depth = len(encoder_layers(model))
+    if not 1 <= layer <= depth:
+        raise UserError(
+            f"aux.layers names layer {layer}, but the student has {depth} layers: "
+            f"choose one from 1 to {depth}."
+        )
+
+
+class _Reached(Exception):
+    """Carries the hidden state out of a forward pass that needs to go no further."""
+
+    def __init__(self, state: Tensor) -> None:
+        self.state = state
+
+
+def hidden_state(model: PreTrainedModel, inputs: dict[str, Tensor], layer: int) -> Tensor:
+    """Output of block `layer` (1 = the first), computing nothing behind it.
+
+    Equals `hidden_states[layer]` of a full pass.
+
+    Args:
+        inputs: input ids and what else the model accepts, each [B, L].
+
+    Returns:
+        [B, L, D].
+    """
+
+    def stop(module: nn.Module, args: Any, output: Any) -> None:
+        raise _Reached(output if isinstance(output, Tensor) else output[0])
+
+    handle = encoder_layers(model)[layer - 1].register_forward_hook(stop)
+    try:
+        model.base_model(**inputs)
+    except _Reached as reached:
+        return reached.state
+    finally:
+        handle.remove()
+    raise RuntimeError(f"the forward pass never reached layer {layer}")
+
+
+def pool(state: Tensor, attention_mask: Tensor, pooling: str) -> Tensor:
+    """One vector a sample: the first token's, or the mean over tokens that are not padding.
+
+    Args:
+        state: [B, L, D].
+        attention_mask: [B, L], 1 where there is a token.
+        pooling: `first` or `mean`.
+
+    Returns:
+        [B, D].
+    """
+    if pooling == "first":
+        return state[:, 0]
+    mask = attention_mask.unsqueeze(-1).to(state.dtype)
+    return (state * mask).sum(1) / mask.sum(1)
+
+
+def classify(
+    model: PreTrainedModel, tokenized: Dataset, tokenizer: PreTrainedTokenizerBase, batch_size: int
+) -> Tensor:
+    """Logits [N, C] of every sample, float32 on the CPU."""
+    return _forward(model, tokenized, tokenizer, batch_size, lambda x: model(**x).logits, "logits")
+
+
+def readout_features(
+    model: PreTrainedModel,
+    tokenized: Dataset,
+    tokenizer: PreTrainedTokenizerBase,
+    batch_size: int,
+    layer: int,
+    pooling: str,
+) -> Tensor:
+    """Pooled hidden states [N, D] of a layer, float32 on the CPU; the pass stops at that layer."""
+
+    def features(inputs: dict[str, Tensor]) -> Tensor:
+        return pool(hidden_state(model, inputs, layer), inputs["attention_mask"], pooling)
+
+    return _forward(model, tokenized, tokenizer, batch_size, features, f"layer {layer}")
+
+
+@torch.no_grad()
+def _forward(
+    model: PreTrainedModel,
+    tokenized: Dataset,
+    tokenizer: PreTrainedTokenizerBase,
+    batch_size: int,
+    function: Callable[[dict[str, Tensor]], Tensor],
+    description: str,
+) -> Tensor:
+    """`function` of every sample in evaluation mode, batched by length: little is padding."""
+    was_training = model.training
+    model.eval()
+    collate = DataCollatorWithPadding(tokenizer)
+    sizes = torch.tensor(lengths(tokenized))
+    order = sizes.argsort(descending=True, stable=True)
+    inputs_only = tokenized.remove_columns([INDEX, LABELS])
+    results: list[Tensor] = []
+    for batch in tqdm(order.split(batch_size), desc=description, leave=False):
+        rows = inputs_only[batch.tolist()]
+        samples = [dict(zip(rows, row, strict=True)) for row in zip(*rows.values(), strict=True)]
+        padded = collate(samples)
+        on_device = {name: tensor.to(model.device) for name, tensor in padded.items()}
+        results.append(function(on_device).float().cpu())
+    model.train(was_training)
+    restored = torch.cat(results)
+    return torch.empty_like(restored).index_copy_(0, order, restored)

@@ -1,0 +1,80 @@
+"""Masked-language-model pre-training of tiny encoders, so that they behave like pre-trained ones.
+
+Only for models built from a config block on the generated corpus; a pre-trained model from the hub
+or a folder needs none of this.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset
+from transformers import (
+    AutoConfig,
+    AutoModelForMaskedLM,
+    DataCollatorForLanguageModeling,
+    PreTrainedTokenizerBase,
+    Trainer,
+    TrainingArguments,
+    set_seed,
+)
+from transformers.trainer_callback import PrinterCallback
+
+from dedier_laplace.config.load import training_values
+
+log = logging.getLogger(__name__)
+
+
+def pretrain(
+    fields: Mapping[str, Any],
+    tokenizer: PreTrainedTokenizerBase,
+    rows: Dataset,
+    folder: Path,
+    *,
+    training: Mapping[str, Any],
+    max_length: int,
+    seed: int,
+    device: str,
+    progress: bool,
+) -> None:
+    """Train a masked language model on unlabelled pairs and save it to `folder`.
+
+    Args:
+        fields: of the transformers config, `model_type` among them.
+        rows: columns premise and hypothesis.
+        training: TrainingArguments.
+    """
+    log.info("pre-training a %s encoder on %d pairs", fields["model_type"], len(rows))
+    set_seed(seed)
+    config = AutoConfig.for_model(
+        **fields, vocab_size=len(tokenizer), pad_token_id=tokenizer.pad_token_id
+    )
+    tokens = rows.map(
+        lambda batch: tokenizer(
+            batch["premise"], batch["hypothesis"], truncation=True, max_length=max_length
+        ),
+        batched=True,
+        remove_columns=rows.column_names,
+    )
+    arguments = TrainingArguments(
+        **{"report_to": "none", "logging_strategy": "epoch", **training_values(training)},
+        output_dir=str(folder),
+        save_strategy="no",
+        seed=seed,
+        use_cpu=device == "cpu",
+        disable_tqdm=not progress,
+    )
+    model = AutoModelForMaskedLM.from_config(config)
+    trainer = Trainer(
+        model=model,
+        args=arguments,
+        train_dataset=tokens,
+        data_collator=DataCollatorForLanguageModeling(tokenizer),
+    )
+    trainer.remove_callback(PrinterCallback)
+    trainer.train()
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)

@@ -1,0 +1,27 @@
+"""How good and how honest a readout is."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torchmetrics.functional.classification import multiclass_calibration_error
+
+ECE_BINS = 15
+
+
+def readout_scores(probabilities: Tensor, labels: Tensor) -> dict[str, float]:
+    """Accuracy, negative log likelihood (nats) and expected calibration error (15 equal bins).
+
+    Args:
+        probabilities: [N, C].
+        labels: [N].
+    """
+    of_label = probabilities.gather(1, labels.unsqueeze(1)).clamp_min(torch.finfo().tiny)
+    ece = multiclass_calibration_error(
+        probabilities, labels, num_classes=probabilities.shape[1], n_bins=ECE_BINS
+    )
+    return {
+        "accuracy": float((probabilities.argmax(1) == labels).float().mean()),
+        "nll": float(-of_label.log().mean()),
+        "ece": float(ece),
+    }

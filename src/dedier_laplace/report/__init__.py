@@ -1,0 +1,1 @@
+"""Reports: tables of evaluations, model cards. Reads records, computes nothing that is in them."""
