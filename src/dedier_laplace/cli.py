@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 app = typer.Typer(
     name="dedier",
     no_args_is_help=True,
-    rich_markup_mode="markdown",
+    rich_markup_mode="rich",
     pretty_exceptions_enable=False,
     add_completion=False,
     help="Distil a classifier, weight its training samples by what an early exit gets confidently "
     "wrong, and see every group's accuracy.\n\n"
-    "In an empty folder, offline, within minutes: `dedier run`",
+    "In an empty folder, offline, within minutes: dedier run",
 )
 
 ConfigFile = Annotated[
@@ -46,7 +46,19 @@ OptionalOutput = Annotated[
 ]
 Seed = Annotated[int | None, typer.Option("--seed", help="Overrides the config's seed.")]
 Device = Annotated[str | None, typer.Option("--device", help="auto, cpu, cuda or mps.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, results only.")]
+
+
+def _without_bars(quiet: bool) -> bool:
+    """Switch progress bars off for --quiet and where nobody watches; tqdm reads this on import."""
+    if quiet or not sys.stderr.isatty():
+        os.environ["TQDM_DISABLE"] = "1"
+    return quiet
+
+
+Quiet = Annotated[
+    bool,
+    typer.Option("--quiet", "-q", help="No progress, results only.", callback=_without_bars),
+]
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Replace results of another config, seed or data.")
 ]
@@ -275,8 +287,6 @@ def _load(
 def _messages(quiet: bool) -> Iterator[bool]:
     """Progress for a person at a terminal, plain lines elsewhere, only warnings when quiet."""
     progress = sys.stderr.isatty() and not quiet
-    if not progress:
-        os.environ["TQDM_DISABLE"] = "1"
     import datasets
     import transformers
 

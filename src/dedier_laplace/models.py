@@ -13,6 +13,7 @@ from typing import Any, cast
 
 import torch
 from datasets import Dataset
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 from transformers import (
@@ -48,29 +49,41 @@ def load_classifier(source: str | Path, label_names: Sequence[str]) -> PreTraine
     """
     id2label = dict(enumerate(label_names))
     label2id = {name: number for number, name in id2label.items()}
-    return _from_pretrained(source, id2label=id2label, label2id=label2id)
+    return _from_pretrained(source, id2label=id2label, label2id=label2id)[0]
 
 
 def load_trained(folder: str | Path, device: torch.device | None = None) -> PreTrainedModel:
     """A trained classifier with the labels it was saved with, on a device (None: the CPU).
 
     Raises:
-        UserError: the folder holds no model that can be loaded.
+        UserError: the folder holds no model that can be loaded, or one without a classifier.
     """
     if not Path(folder).is_dir():
         raise UserError(
             f"The model folder {folder} does not exist; train it first or name another."
         )
-    model: nn.Module = _from_pretrained(folder)
-    return cast(PreTrainedModel, model.to(device))
-
-
-def _from_pretrained(source: str | Path, **labels: Any) -> PreTrainedModel:
-    try:
-        return AutoModelForSequenceClassification.from_pretrained(
-            str(source), trust_remote_code=False, use_safetensors=True, **labels
+    model, missing = _from_pretrained(folder)
+    if missing:
+        raise UserError(
+            f"The model folder {folder} lacks {', '.join(sorted(missing))}: it holds an encoder "
+            "without a trained classifier; fine-tune it first, for example by naming it as "
+            "teacher.model."
         )
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
+    return cast(PreTrainedModel, cast(nn.Module, model).to(device))
+
+
+def _from_pretrained(source: str | Path, **labels: Any) -> tuple[PreTrainedModel, list[str]]:
+    """The model, and the names of weights that the checkpoint has none for."""
+    try:
+        model, report = AutoModelForSequenceClassification.from_pretrained(
+            str(source),
+            trust_remote_code=False,
+            use_safetensors=True,
+            output_loading_info=True,
+            **labels,
+        )
+        return model, list(report["missing_keys"])
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
         raise UserError(_cannot_load("model", source, error)) from error
 
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from datasets import Dataset
 from transformers import (
     AutoConfig,
@@ -27,6 +28,12 @@ from dedier_laplace.config.load import training_values
 
 log = logging.getLogger(__name__)
 
+DEFAULTS = {
+    "report_to": "none",
+    "logging_strategy": "epoch",
+    "dataloader_pin_memory": torch.cuda.is_available(),
+}
+
 
 def pretrain(
     fields: Mapping[str, Any],
@@ -35,6 +42,7 @@ def pretrain(
     folder: Path,
     *,
     training: Mapping[str, Any],
+    mlm_probability: float,
     max_length: int,
     seed: int,
     device: str,
@@ -46,6 +54,7 @@ def pretrain(
         fields: of the transformers config, `model_type` among them.
         rows: columns premise and hypothesis.
         training: TrainingArguments.
+        mlm_probability: share of tokens masked.
     """
     log.info("pre-training a %s encoder on %d pairs", fields["model_type"], len(rows))
     set_seed(seed)
@@ -60,7 +69,7 @@ def pretrain(
         remove_columns=rows.column_names,
     )
     arguments = TrainingArguments(
-        **{"report_to": "none", "logging_strategy": "epoch", **training_values(training)},
+        **{**DEFAULTS, **training_values(training)},
         output_dir=str(folder),
         save_strategy="no",
         seed=seed,
@@ -72,7 +81,7 @@ def pretrain(
         model=model,
         args=arguments,
         train_dataset=tokens,
-        data_collator=DataCollatorForLanguageModeling(tokenizer),
+        data_collator=DataCollatorForLanguageModeling(tokenizer, mlm_probability=mlm_probability),
     )
     trainer.remove_callback(PrinterCallback)
     trainer.train()

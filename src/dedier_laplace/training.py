@@ -69,6 +69,7 @@ def training_arguments(
         "logging_strategy": "epoch",
         "save_only_model": True,
         "save_total_limit": 1,
+        "dataloader_pin_memory": torch.cuda.is_available(),
         "per_device_eval_batch_size": eval_batch_size,
     }
     try:

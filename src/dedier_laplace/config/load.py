@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeGuard, get_args, get_type_hints
+from typing import Any, Literal, TypeGuard, get_args, get_origin, get_type_hints
 
 import yaml
 from pydantic import BaseModel, TypeAdapter, ValidationError
@@ -213,7 +213,8 @@ def _sentence(error: ValidationError) -> str:
     if first["type"] == "missing":
         return f"{place} is missing: {first['msg'].lower()}."
     if first["type"] == "literal_error":
-        choices = get_args(_annotation_at(keys)) or [first["ctx"]["expected"]]
+        literals = [t for t in _unpacked(_annotation_at(keys)) if get_origin(t) is Literal]
+        choices = [choice for literal in literals for choice in get_args(literal)]
         return f"{place} is {value!r}; {nearest(value, choices)}"
     message = first["msg"].removeprefix("Value error, ").removesuffix(".")
     if not keys:

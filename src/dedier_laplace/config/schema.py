@@ -145,6 +145,9 @@ class ScratchModel(Section):
         description="TrainingArguments of a masked-language-model pre-training on unlabelled "
         "pairs (generated corpus only); null: none",
     )
+    mlm_probability: float = Field(
+        0.15, gt=0, lt=1, description="pretraining: share of tokens masked"
+    )
     pretraining_seed: int = Field(0, ge=0, description="one backbone serves all seeds, as on a hub")
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from datasets import Dataset, concatenate_datasets, load_dataset
+from datasets import Dataset, Features, Value, concatenate_datasets, load_dataset
 from datasets.exceptions import DatasetGenerationError, DatasetNotFoundError
 
 from dedier_laplace.config.schema import Attribute, Data
@@ -22,6 +22,15 @@ from dedier_laplace.data.generated import LABELS, Pair, PairGenerator
 from dedier_laplace.errors import UserError
 
 SPLITS = ("train", "validation", "test")
+PAIR_FEATURES = Features(
+    {
+        "id": Value("int64"),
+        "premise": Value("string"),
+        "hypothesis": Value("string"),
+        "label": Value("int64"),
+        "problem": Value("string"),
+    }
+)
 # Sagawa et al.'s preset: validation is dev_matched, test dev_mismatched.
 HUB_SPLITS = {
     "train": ("train",),
@@ -141,8 +150,8 @@ def _read_files(data: Data) -> dict[str, Dataset]:
             continue
         if not path.is_file():
             raise UserError(f"The data file {path} (data.files.{name}) does not exist.")
-        key = f"{_sha256(path)} {columns} {labels}"
-        splits[name] = _cached(partial(read_pairs, path, columns, labels), key)
+        key = f"{_sha256(path)} {path.suffix} {columns} {labels}"
+        splits[name] = _cached(partial(read_pairs, path, columns, labels), key, str(path))
     return splits
 
 
@@ -164,7 +173,7 @@ def _read_hub(data: Data) -> dict[str, Dataset]:
         key = f"{rows._fingerprint} {columns} {data.labels}"
         source = f"{data.hub_name} ({found})"
         named = _labels_by_name(rows, columns["label"])
-        splits[name] = _cached(partial(to_pairs, named, columns, data.labels, source), key)
+        splits[name] = _cached(partial(to_pairs, named, columns, data.labels, source), key, source)
     if "train" not in splits:
         raise UserError(f"The data set {data.hub_name!r} has no split named train.")
     return splits
@@ -180,22 +189,23 @@ def _labels_by_name(rows: Dataset, names: list[str]) -> Iterator[dict[str, Any]]
         yield row
 
 
-def _cached(rows: Callable[[], Iterator[Row]], key: str) -> Dataset:
+def _cached(rows: Callable[[], Iterator[Row]], key: str, source: str) -> Dataset:
     """Rows as an Arrow file in the datasets cache, under a key of all that decides them."""
     fingerprint = hashlib.sha256(f"dedier-laplace pairs 1 {key}".encode()).hexdigest()[:32]
 
     def numbered() -> Iterator[Row]:
+        number = -1
         for number, row in enumerate(rows()):
             yield {"id": number, **row}
+        if number < 0:
+            raise UserError(f"{source} has no rows.")
 
     try:
-        return Dataset.from_generator(numbered, fingerprint=fingerprint)
+        return Dataset.from_generator(numbered, features=PAIR_FEATURES, fingerprint=fingerprint)
     except DatasetGenerationError as error:
         if isinstance(error.__cause__, UserError):
             raise error.__cause__ from None
         raise
-    except ValueError as error:  # datasets cannot infer columns from no rows at all
-        raise UserError("A data file has no rows.") from error
 
 
 def _usable(rows: Dataset) -> tuple[Dataset, dict[str, int]]:

@@ -151,4 +151,5 @@ class _Reweighting(TrainerCallback):
     def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         epoch, aux = round(state.epoch), self.trainer.aux
         if epoch >= aux.start_epoch and (epoch - aux.start_epoch) % aux.every_n_epochs == 0:
-            self.trainer.refit(epoch)
+            with torch.random.fork_rng():  # training draws the same numbers with and without us
+                self.trainer.refit(epoch)

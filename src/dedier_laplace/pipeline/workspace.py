@@ -161,6 +161,7 @@ class Workspace:
                     rows,
                     partial,
                     training=source.pretraining,
+                    mlm_probability=source.mlm_probability,
                     max_length=self.config.data.max_length,
                     seed=source.pretraining_seed,
                     device=self.config.device,

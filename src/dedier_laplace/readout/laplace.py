@@ -106,17 +106,18 @@ class LaplaceReadout:
             raise ValueError(f"hessian must be one of {', '.join(POSTERIORS)}, not {hessian!r}")
         search = prior_precision == "marglik"
         prior = 1.0 if search else float(prior_precision)
-        if not prior > 0:
+        if not 0 < prior < float("inf"):
             raise ValueError(f"prior_precision must be above 0, not {prior_precision!r}")
         n_classes = n_classes or int(labels.max()) + 1
         weight = inputs.new_zeros(n_classes, inputs.shape[1])
-        for _ in range(MARGLIK_ROUNDS):
+        for _ in range(MARGLIK_ROUNDS if search else 0):
             weight = fit_map(inputs, labels, prior, start=weight)
             curvature = _curvature(inputs, labels, weight, prior, hessian)
-            if not search:
-                break
             before, prior = prior, _best_prior_precision(curvature)
-            search = abs(prior - before) > MARGLIK_TOLERANCE * before
+            if abs(prior - before) <= MARGLIK_TOLERANCE * before:
+                break
+        weight = fit_map(inputs, labels, prior, start=weight)
+        curvature = _curvature(inputs, labels, weight, prior, hessian)
         self.weight, self.prior_precision, self.hessian = weight, prior, hessian
         self.posterior = _posterior(curvature, n_classes)
         self._log_marginal_likelihood = float(curvature.log_marginal_likelihood())
@@ -139,11 +140,16 @@ class LaplaceReadout:
                 softmax ignores; `map`: softmax at the MAP, no uncertainty.
             n_samples: draws per sample of `mc`.
             seed: of the draws; the same seed gives the same probabilities.
+
+        Raises:
+            ValueError: an unknown link, or features that are not [N, D].
         """
         if link == "map":
             return (_with_ones(features).to(self.weight) @ self.weight.T).softmax(-1)
         if link == "probit":
             return _probit(*self.logit_distribution(features))
+        if link != "mc":
+            raise ValueError(f"link must be mc, probit or map, not {link!r}")
         return torch.cat(list(self._monte_carlo(torch.as_tensor(features), n_samples, seed)))
 
     def log_marginal_likelihood(self) -> float:
@@ -195,6 +201,8 @@ def _with_ones(features: Tensor | Any) -> Tensor:
     features = torch.as_tensor(features)
     if not features.is_floating_point():
         features = features.float()
+    if features.ndim != 2:
+        raise ValueError(f"features must be [N, D], not of shape {tuple(features.shape)}")
     return torch.cat([features, features.new_ones(len(features), 1)], dim=1)
 
 
@@ -252,7 +260,7 @@ def _defaults_like(tensor: Tensor) -> Iterator[None]:
 
 
 def _best_prior_precision(curvature: Any) -> float:
-    """argmax of the log marginal likelihood at the present MAP; left set on `curvature`."""
+    """argmax of the log marginal likelihood at the present MAP."""
     from math import exp, log
 
     from scipy.optimize import minimize_scalar
@@ -262,9 +270,7 @@ def _best_prior_precision(curvature: Any) -> float:
         return -float(curvature.log_marginal_likelihood(prior))
 
     bounds = tuple(log(bound) for bound in MARGLIK_BOUNDS)
-    best = exp(minimize_scalar(negative, bounds=bounds, method="bounded").x)
-    curvature.prior_precision = best
-    return best
+    return exp(minimize_scalar(negative, bounds=bounds, method="bounded").x)
 
 
 def _posterior(curvature: Any, n_classes: int) -> KroneckerPosterior | FullPosterior:

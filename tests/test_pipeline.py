@@ -1,0 +1,293 @@
+"""The stages end to end on the generated corpus, with models that train in seconds."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from pyarrow import parquet
+from safetensors.torch import load_file
+from transformers import (
+    AutoModelForSequenceClassification,
+    BertConfig,
+    BertForSequenceClassification,
+    pipeline,
+)
+
+from dedier_laplace import UserError, Workspace, evaluate, load_config, run, train_student
+from dedier_laplace.config import with_overrides
+from dedier_laplace.data.attributes import make_groups
+from dedier_laplace.data.generated import word_tokenizer
+from dedier_laplace.evaluation.groups import group_metrics
+from dedier_laplace.readout.laplace import LaplaceReadout
+
+LAYERS = 3
+TINY = [
+    "data.generated={train: 240, validation_per_group: 8, test_per_group: 10, unlabelled: 64}",
+    "teacher.model.config={model_type: bert, num_hidden_layers: 2, hidden_size: 16,"
+    " intermediate_size: 32, num_attention_heads: 2, max_position_embeddings: 64}",
+    "teacher.model.pretraining={num_train_epochs: 1, per_device_train_batch_size: 32}",
+    "teacher.training={num_train_epochs: 1, per_device_train_batch_size: 32}",
+    f"student.model.config={{model_type: distilbert, n_layers: {LAYERS}, dim: 16,"
+    " hidden_dim: 32, n_heads: 2, max_position_embeddings: 64}",
+    "student.model.pretraining=null",
+    "student.training={num_train_epochs: 3, per_device_train_batch_size: 32}",
+    "aux={layers: [2], pooling: mean, laplace: {prior_precision: 1.0}}",
+    "students=[{student: {method: erm}}, {student: {method: kd}}, {student: {method: dedier}},"
+    " {student: {method: laplace}}]",
+]
+
+
+def tiny(*overrides: str):
+    return load_config(None, [*TINY, *overrides])
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Workspace, list[dict]]:
+    workspace = Workspace.open(tiny(), tmp_path_factory.mktemp("run"))
+    return workspace, run(workspace)
+
+
+def student(workspace: Workspace, output: Path, overrides: dict) -> Path:
+    """A student trained in a folder of its own by the teacher of `workspace`."""
+    config = with_overrides(workspace.config, overrides)
+    other = Workspace(config, type(workspace.folder).at(output), workspace.corpus)
+    return train_student(other, teacher=workspace.folder.teacher)
+
+
+def weights_of(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "model.safetensors")
+
+
+def assert_same_model(one: Path, other: Path) -> None:
+    first, second = weights_of(one), weights_of(other)
+    assert first.keys() == second.keys()
+    for name, tensor in first.items():
+        assert torch.equal(tensor, second[name]), name
+
+
+def test_run_leaves_every_model_evaluation_and_table(finished: tuple) -> None:
+    workspace, evaluations = finished
+    names = ["teacher", "erm", "kd", "dedier-layer2", "laplace-layer2"]
+    assert [evaluation["model"] for evaluation in evaluations] == names
+    root = workspace.folder.root
+    for name in names:
+        assert (root / "evaluations" / name / "test-negation" / "evaluation.json").exists()
+    assert all(name in (root / "report" / "table.md").read_text() for name in names)
+    record = json.loads((root / "run.json").read_text())
+    assert {"seed", "versions", "hardware", "git_commit", "stages"} <= record.keys()
+    assert record["stages"]["students/kd"]["seconds"] > 0
+    assert load_config(root / "config.yaml").data == workspace.config.data
+
+
+def test_run_again_trains_nothing_and_changes_nothing(finished: tuple) -> None:
+    workspace, evaluations = finished
+    before = {
+        path: path.stat().st_mtime_ns for path in workspace.folder.root.rglob("*.safetensors")
+    }
+    assert run(workspace) == evaluations
+    after = {path: path.stat().st_mtime_ns for path in workspace.folder.root.rglob("*.safetensors")}
+    assert before == after
+
+
+def test_same_seed_gives_the_same_student(finished: tuple, tmp_path: Path) -> None:
+    workspace, _ = finished
+    again = student(workspace, tmp_path, {"student": {"method": "laplace"}})
+    assert_same_model(again, workspace.folder.student("laplace-layer2"))
+
+
+def test_beta_zero_is_plain_distillation(finished: tuple, tmp_path: Path) -> None:
+    workspace, _ = finished
+    flat = {"student": {"method": "laplace"}, "weights": {"beta": 0}}
+    assert_same_model(student(workspace, tmp_path, flat), workspace.folder.student("kd"))
+
+
+def test_kd_weight_zero_is_erm(finished: tuple, tmp_path: Path) -> None:
+    workspace, _ = finished
+    alone = {"student": {"method": "kd", "kd_weight": 0}}
+    trained, erm = student(workspace, tmp_path, alone), workspace.folder.student("erm")
+    for name, tensor in weights_of(trained).items():
+        torch.testing.assert_close(tensor, weights_of(erm)[name], atol=1e-4, rtol=1e-3)
+
+
+def test_an_epochs_weights_matter(finished: tuple) -> None:
+    workspace, _ = finished
+    kd = weights_of(workspace.folder.student("kd"))
+    laplace = weights_of(workspace.folder.student("laplace-layer2"))
+    assert any(not torch.equal(tensor, laplace[name]) for name, tensor in kd.items())
+
+
+def test_every_epoch_is_recorded(finished: tuple) -> None:
+    workspace, _ = finished
+    lines = (workspace.folder.student("laplace-layer2") / "epochs.jsonl").read_text().splitlines()
+    epochs = [json.loads(line) for line in lines]
+    assert [epoch["epoch"] for epoch in epochs] == [1, 2, 3]
+    for epoch in epochs:
+        for kind in ("map", "laplace"):
+            assert {"accuracy", "nll", "ece"} <= epoch["readout"]["validation"][kind].keys()
+        weights = epoch["weights"]
+        assert 0 < weights["share_reweighted"] < 1
+        assert 1 <= weights["effective_sample_size"] <= 240
+        assert len(weights["groups"]) == 6
+        assert {"mean_relative_change", "rank_correlation"} <= epoch["laplace_against_map"].keys()
+
+
+def test_readout_beside_the_model_gives_the_weights_beside_it(finished: tuple) -> None:
+    workspace, _ = finished
+    folder = workspace.folder.student("dedier-layer2")
+    readout = LaplaceReadout.load(folder / "readout")
+    weights = load_file(folder / "sample_weights.safetensors")["weights"]
+    assert readout.weight.shape == (3, 17)
+    assert len(weights) == 240
+    last = json.loads((folder / "epochs.jsonl").read_text().splitlines()[-1])
+    assert weights.mean().item() == pytest.approx(last["weights"]["mean"], rel=1e-6)
+
+
+@pytest.mark.parametrize("name", ["teacher", "kd", "laplace-layer2"])
+def test_every_figure_of_an_evaluation_follows_from_its_predictions(
+    finished: tuple, name: str
+) -> None:
+    workspace, _ = finished
+    folder = workspace.folder.evaluation(name, "test", "negation")
+    said = json.loads((folder / "evaluation.json").read_text())
+    rows = parquet.read_table(folder / "predictions.parquet").to_pylist()
+    numbers = {label: number for number, label in enumerate(said["labels"])}
+    labels = np.array([numbers[row["label"]] for row in rows])
+    predictions = np.array([numbers[row["prediction"]] for row in rows])
+    probabilities = np.array([row["probabilities"] for row in rows])
+    np.testing.assert_array_equal(probabilities.argmax(1), predictions)
+    np.testing.assert_allclose(probabilities.sum(1), 1, atol=1e-5)
+    attribute = np.array([", no " not in row["group"] for row in rows]).astype(int)
+    groups = make_groups(labels, attribute, said["labels"], "negation")
+    assert [groups.names[index] for index in groups.index] == [row["group"] for row in rows]
+    shares = np.array([group["train_share"] for group in said["groups"]])
+    for key, value in group_metrics(predictions, labels, groups, shares).items():
+        assert said[key] == value, key
+
+
+def test_pipeline_of_transformers_says_what_the_predictions_say(finished: tuple) -> None:
+    workspace, _ = finished
+    folder = workspace.folder.student("laplace-layer2")
+    classify = pipeline("text-classification", model=str(folder))
+    rows = workspace.corpus.splits["test"]
+    pairs = [{"text": row["premise"], "text_pair": row["hypothesis"]} for row in rows]
+    table = parquet.read_table(
+        workspace.folder.evaluation("laplace-layer2", "test", "negation") / "predictions.parquet"
+    )
+    assert [answer["label"] for answer in classify(pairs)] == table["prediction"].to_pylist()
+
+
+def test_teacher_logits_are_computed_once(finished: tuple) -> None:
+    workspace, _ = finished
+    cached = list((workspace.folder.cache / "teacher_logits").glob("*.safetensors"))
+    assert len(cached) == 1
+    assert load_file(cached[0])["logits"].shape == (240, 3)
+
+
+def test_a_teacher_with_another_label_order_teaches_the_same(
+    finished: tuple, tmp_path: Path
+) -> None:
+    workspace, _ = finished
+    teacher = AutoModelForSequenceClassification.from_pretrained(workspace.folder.teacher)
+    order = [2, 0, 1]
+    head = teacher.classifier
+    head.weight.data, head.bias.data = head.weight.data[order], head.bias.data[order]
+    names = [teacher.config.id2label[number] for number in order]
+    teacher.config.id2label = dict(enumerate(names))
+    teacher.config.label2id = {name: number for number, name in enumerate(names)}
+    teacher.save_pretrained(tmp_path / "teacher")
+    word_tokenizer().save_pretrained(tmp_path / "teacher")
+    expected = workspace.teacher_logits(workspace.folder.teacher)
+    torch.testing.assert_close(workspace.teacher_logits(tmp_path / "teacher"), expected)
+
+
+def test_selecting_an_epoch_keeps_the_best_of_validation(finished: tuple, tmp_path: Path) -> None:
+    workspace, _ = finished
+    folder = student(
+        workspace,
+        tmp_path,
+        {"student": {"method": "laplace", "select_by": "group_mean_accuracy"}},
+    )
+    record = json.loads((folder / "training.json").read_text())
+    scores = [epoch["validation"]["group_mean_accuracy"] for epoch in record["epochs"]]
+    assert scores[record["best_epoch"] - 1] == max(scores)
+    assert not (folder / "checkpoints").exists()
+
+
+def test_eval_reads_a_folder_that_plain_transformers_made(finished: tuple, tmp_path: Path) -> None:
+    workspace, _ = finished
+    labels = {0: "CONTRADICTION", 1: "ENTAILMENT", 2: "NEUTRAL"}
+    tokenizer = word_tokenizer()
+    config = BertConfig(
+        vocab_size=len(tokenizer), hidden_size=16, num_hidden_layers=1, num_attention_heads=2,
+        intermediate_size=16, id2label=labels, label2id={v: k for k, v in labels.items()},
+    )  # fmt: skip
+    BertForSequenceClassification(config).save_pretrained(tmp_path / "theirs")
+    tokenizer.save_pretrained(tmp_path / "theirs")
+    (evaluation,) = evaluate(workspace, {"theirs": tmp_path / "theirs"})
+    assert evaluation["n"] == 60
+    assert 0 < evaluation["accuracy"] < 1
+
+
+def test_a_model_with_other_labels_is_refused(finished: tuple, tmp_path: Path) -> None:
+    workspace, _ = finished
+    tokenizer = word_tokenizer()
+    config = BertConfig(vocab_size=len(tokenizer), hidden_size=16, num_hidden_layers=1,
+                        num_attention_heads=2, intermediate_size=16, num_labels=2)  # fmt: skip
+    BertForSequenceClassification(config).save_pretrained(tmp_path / "binary")
+    tokenizer.save_pretrained(tmp_path / "binary")
+    with pytest.raises(UserError, match=r"label_0, label_1.*id2label"):
+        evaluate(workspace, {"binary": tmp_path / "binary"})
+    with pytest.raises(UserError, match="id2label"):
+        workspace.teacher_logits(tmp_path / "binary")
+
+
+def test_an_encoder_without_a_classifier_is_not_evaluated(finished: tuple, tmp_path: Path) -> None:
+    workspace, _ = finished
+    model = AutoModelForSequenceClassification.from_pretrained(workspace.folder.teacher)
+    model.bert.save_pretrained(tmp_path / "encoder")
+    word_tokenizer().save_pretrained(tmp_path / "encoder")
+    with pytest.raises(UserError, match="without a trained classifier"):
+        evaluate(workspace, {"encoder": tmp_path / "encoder"})
+
+
+def test_other_settings_do_not_touch_what_is_there(finished: tuple) -> None:
+    workspace, _ = finished
+    folder = workspace.folder.student("kd")
+    before = weights_of(folder)
+    config = with_overrides(workspace.config, {"student": {"method": "kd", "temperature": 3}})
+    other = Workspace(config, workspace.folder, workspace.corpus)
+    with pytest.raises(UserError, match=r"--name.*--overwrite"):
+        train_student(other)
+    after = weights_of(folder)
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_a_layer_out_of_range_names_the_depth(finished: tuple, tmp_path: Path) -> None:
+    workspace, _ = finished
+    with pytest.raises(UserError, match=f"layer 4.*{LAYERS} layers"):
+        student(workspace, tmp_path, {"student": {"method": "laplace"}, "aux": {"layers": [4]}})
+
+
+def test_a_finished_teacher_is_used_as_it_is(finished: tuple, tmp_path: Path) -> None:
+    workspace, _ = finished
+    teacher = {"model": str(workspace.folder.teacher), "fine_tune": False}
+    config = with_overrides(workspace.config, {"teacher": teacher, "students": []})
+    other = Workspace(config, type(workspace.folder).at(tmp_path), workspace.corpus)
+    run(other)
+    assert_same_model(other.folder.teacher, workspace.folder.teacher)
+
+
+def test_seeds_share_the_cache_and_nothing_else(finished: tuple, tmp_path: Path) -> None:
+    workspace, _ = finished
+    overrides = {"seeds": [0, 1], "students": [{"student": {"method": "erm"}}]}
+    config = with_overrides(workspace.config, overrides)
+    other = Workspace(config, type(workspace.folder).at(tmp_path), workspace.corpus)
+    evaluations = run(other)
+    assert [evaluation["seed"] for evaluation in evaluations] == [0, 0, 1, 1]
+    assert len(list((tmp_path / "cache" / "pretrained").iterdir())) == 1
+    assert not (tmp_path / "seed-1" / "cache").exists()
+    first, second = (weights_of(tmp_path / place / "students" / "erm") for place in (".", "seed-1"))
+    assert any(not torch.equal(first[name], second[name]) for name in first)
+    assert "±" in (tmp_path / "report" / "table.md").read_text()
