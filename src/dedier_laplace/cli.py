@@ -183,7 +183,7 @@ def run(
 
         dedier run
 
-        dedier run --config mnli --set seeds=[0,1,2,3,4] --output runs/mnli
+        dedier run --config mnli --set 'seeds=[0,1,2,3,4]' --output runs/mnli
     """
     loaded = _load(config, set_, seed, device, seeds=None if seed is None else [seed])
     with _workspace(loaded, output, quiet) as workspace:

@@ -7,7 +7,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -110,7 +110,12 @@ def unlabelled_pairs(data: Data) -> Dataset:
         )
     sizes = data.generated
     rate = (sizes.negation_rate + 2 * sizes.minority_rate) / 3
-    pairs = PairGenerator(data.seed + 1).natural(sizes.unlabelled, rate, rate)
+    return _unlabelled(data.seed + 1, sizes.unlabelled, rate)
+
+
+@cache  # every model of a run that is pre-trained here reads the same pairs
+def _unlabelled(seed: int, n: int, negation_rate: float) -> Dataset:
+    pairs = PairGenerator(seed).natural(n, negation_rate, negation_rate)
     return _from_pairs(list(pairs), LABELS)
 
 

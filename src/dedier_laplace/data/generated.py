@@ -22,12 +22,15 @@ from dataclasses import dataclass
 import numpy as np
 from transformers import PreTrainedTokenizerFast
 
+from dedier_laplace.errors import UserError
+
 LABELS = ("entailment", "neutral", "contradiction")
 NEGATION_FRAMES = ("nobody doubts it", "no doubt", "never mind", "nothing else")
 PLAIN_FRAMES = ("everyone knows it", "of course", "that is clear", "we think")
 PLAIN_FRAME_RATE = 0.5
 TRANSITIVE_RATE = 0.05
 GENERAL_RATE = 0.25
+TRIES = 10_000  # draws without a new pair after which the lexicon counts as used up
 
 Taxonomy = Mapping[str, tuple[str, ...]]
 # Hypernym -> hyponyms. Two hyponyms of one hypernym exclude each other.
@@ -79,8 +82,12 @@ class PairGenerator:
         return [pairs[i] for i in self._rng.permutation(len(pairs))]
 
     def pair(self, label: str, negated: bool) -> Pair:
-        """A new pair of that label, with or without negation words."""
-        while True:
+        """A new pair of that label, with or without negation words.
+
+        Raises:
+            UserError: the lexicon has no more of them.
+        """
+        for _ in range(TRIES):
             premise = self._premise()
             hypothesis = self._hypothesis(premise, label)
             if hypothesis is None or relation(premise, hypothesis) != label:
@@ -89,6 +96,9 @@ class PairGenerator:
             if texts not in self._seen:
                 self._seen.add(texts)
                 return Pair(*texts, label)
+        raise UserError(
+            f"The lexicon has no more new pairs ({len(self._seen)} drawn): lower data.generated."
+        )
 
     def _premise(self) -> Slots:
         transitive = self._rng.random() < TRANSITIVE_RATE

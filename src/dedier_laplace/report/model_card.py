@@ -26,8 +26,9 @@ def model_card(name: str, config: Config, training: dict[str, Any]) -> str:
         },
         sort_keys=False,
     )
-    block = config.teacher if is_teacher else config.student
     method = "fine-tuning" if is_teacher else config.student.method
+    blocks = {"teacher"} if is_teacher else {"student", "aux", "weights"}
+    settings = yaml.safe_dump(config.model_dump(mode="json", include=blocks), sort_keys=False)
     lines = [
         f"---\n{header}---\n",
         f"# {name}\n",
@@ -35,7 +36,8 @@ def model_card(name: str, config: Config, training: dict[str, Any]) -> str:
         f"{', '.join(config.data.labels)} apart; seed {config.seed}.\n",
         *_validation(training, config.eval.groups),
         "## Settings\n",
-        f"```yaml\n{yaml.safe_dump(block.model_dump(mode='json'), sort_keys=False)}```\n",
+        *([] if is_teacher else ["`aux` and `weights` count for methods with a readout.\n"]),
+        f"```yaml\n{settings}```\n",
         "The whole config, versions and hardware are in `training.json`. Accuracy per group on the "
         "test split is told by `dedier eval`.\n",
     ]
