@@ -5,7 +5,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 if [ -z "${VIRTUAL_ENV:-}" ]; then
     if [ ! -x .venv/bin/python ]; then
-        python="${PYTHON:-$(command -v python3.11 || command -v python3)}"
+        python="${PYTHON:-$(command -v python3.11 || command -v python3 || true)}"
+        [ -n "$python" ] || { echo "No python3 found; set PYTHON to its path." >&2; exit 2; }
         "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || {
             echo "Python 3.11 or newer is needed; set PYTHON to its path." >&2
             exit 2

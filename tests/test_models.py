@@ -8,7 +8,6 @@ from dedier_laplace.data.tokens import tokenize
 from dedier_laplace.errors import UserError
 from dedier_laplace.models import (
     accepted_inputs,
-    check_layer,
     classifier_from_config,
     classify,
     encoder_layers,
@@ -19,6 +18,7 @@ from dedier_laplace.models import (
     load_trained,
     pool,
     readout_features,
+    refuse_layer_beyond,
 )
 
 LABELS = ["entailment", "neutral", "contradiction"]
@@ -208,13 +208,13 @@ def test_other_labels_are_refused_by_name(make, names):
 @pytest.mark.parametrize("layer", [0, DEPTH + 1])
 def test_layer_the_model_does_not_have_names_its_depth(make, layer):
     with pytest.raises(UserError, match=f"layer {layer}, but the student has {DEPTH} layers"):
-        check_layer(make(), layer)
+        refuse_layer_beyond(len(encoder_layers(make())), layer)
 
 
 @pytest.mark.parametrize("model_type", CONFIGS)
 def test_every_layer_of_the_model_is_accepted(make, model_type):
     for layer in range(1, DEPTH + 1):
-        check_layer(make(model_type), layer)
+        refuse_layer_beyond(len(encoder_layers(make(model_type))), layer)
 
 
 def test_model_from_a_config_fits_tokenizer_and_labels(make, tokenizer):
@@ -226,10 +226,16 @@ def test_model_from_a_config_fits_tokenizer_and_labels(make, tokenizer):
 
 
 @pytest.mark.parametrize(
-    "fields", [{}, {"model_type": "brt"}, {"model_type": "bert", **USUAL, "num_attention_heads": 3}]
+    ("fields", "words"),
+    [
+        ({}, "model_type is 'None'"),
+        ({"model_type": "brt"}, "'brt'; did you mean 'bert'"),
+        ({"model_type": "bert", "num_hidden_layer": 3}, "did you mean 'num_hidden_layers'"),
+        ({"model_type": "bert", **USUAL, "num_attention_heads": 3}, "makes no model"),
+    ],
 )
-def test_config_that_makes_no_model_is_a_user_error(tokenizer, fields):
-    with pytest.raises(UserError, match="makes no model"):
+def test_config_that_makes_no_model_is_a_user_error(tokenizer, fields, words):
+    with pytest.raises(UserError, match=words):
         classifier_from_config(fields, tokenizer, LABELS)
 
 

@@ -9,8 +9,8 @@ from dedier_laplace.run_folder import (
     already_there,
     building,
     fingerprint_of,
+    model_fingerprint,
     read_json,
-    weights_fingerprint,
     write_json,
     write_text,
 )
@@ -100,8 +100,13 @@ def test_missing_result_is_not_there(tmp_path):
     assert not already_there(tmp_path / "kd", "f", overwrite=False, otherwise="")
 
 
-def test_overwriting_makes_the_same_result_anew(tmp_path):
+def test_overwriting_keeps_the_same_result(tmp_path):
     write_json(tmp_path / "kd" / RECORD, {"fingerprint": "f"})
+    assert already_there(tmp_path / "kd", "f", overwrite=True, otherwise="")
+
+
+def test_overwriting_replaces_another_result(tmp_path):
+    write_json(tmp_path / "kd" / RECORD, {"fingerprint": "other"})
     assert not already_there(tmp_path / "kd", "f", overwrite=True, otherwise="")
 
 
@@ -165,13 +170,13 @@ def test_fingerprint_depends_on_every_part(other):
     assert fingerprint_of(**other) != fingerprint_of(a=1)
 
 
-def test_weights_fingerprint_changes_with_weights_and_config_and_nothing_else(tmp_path):
+def test_model_fingerprint_changes_with_weights_and_config_and_nothing_else(tmp_path):
     (tmp_path / "model.safetensors").write_bytes(b"weights")
     (tmp_path / "config.json").write_text("{}")
-    first = weights_fingerprint(tmp_path)
+    first = model_fingerprint(tmp_path)
     (tmp_path / "README.md").write_text("words")
-    assert weights_fingerprint(tmp_path) == first
+    assert model_fingerprint(tmp_path) == first
     (tmp_path / "config.json").write_text("{ }")
-    second = weights_fingerprint(tmp_path)
+    second = model_fingerprint(tmp_path)
     (tmp_path / "model.safetensors").write_bytes(b"Weights")
-    assert len({first, second, weights_fingerprint(tmp_path)}) == 3
+    assert len({first, second, model_fingerprint(tmp_path)}) == 3

@@ -150,6 +150,7 @@ def evaluate(
     seed: Seed = None,
     device: Device = None,
     quiet: Quiet = False,
+    overwrite: Overwrite = False,
 ) -> None:
     """Evaluate models per group: accuracy, worst group, mean of groups.
 
@@ -164,7 +165,7 @@ def evaluate(
         from dedier_laplace import pipeline
 
         models = pipeline.named_models(model) if model else None
-        _print_table(pipeline.evaluate(workspace, models))
+        _print_table(pipeline.evaluate(workspace, models, overwrite=overwrite))
 
 
 @app.command()
@@ -245,7 +246,14 @@ def show_config(
     """
     from dedier_laplace.config.explain import explained, json_schema
 
-    text = json_schema() if schema else explained(_load(config, set_, seed, device))
+    if schema:
+        text = json_schema()
+    else:
+        from dedier_laplace.pipeline.run import named_students
+
+        loaded = _load(config, set_, seed, device)
+        named_students(loaded)
+        text = explained(loaded)
     if not quiet:
         print(text, end="")
     if output is not None:

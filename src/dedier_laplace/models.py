@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,16 +17,18 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 from transformers import (
+    CONFIG_MAPPING,
     AutoConfig,
     AutoModelForSequenceClassification,
     AutoTokenizer,
     DataCollatorWithPadding,
+    PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
 
 from dedier_laplace.data.tokens import INDEX, LABELS, lengths
-from dedier_laplace.errors import UserError
+from dedier_laplace.errors import UserError, nearest
 
 
 def load_tokenizer(source: str | Path) -> PreTrainedTokenizerBase:
@@ -37,15 +39,15 @@ def load_tokenizer(source: str | Path) -> PreTrainedTokenizerBase:
     """
     try:
         return AutoTokenizer.from_pretrained(str(source), trust_remote_code=False)
-    except (OSError, ValueError, KeyError, ImportError) as error:
+    except Exception as error:  # tokenizers raises bare Exceptions on a damaged file
         raise UserError(_cannot_load("tokenizer", source, error)) from error
 
 
 def load_classifier(source: str | Path, label_names: Sequence[str]) -> PreTrainedModel:
-    """A pre-trained encoder with a classification head for these labels (new where it has none).
+    """A pre-trained encoder with a head for these labels, new where the checkpoint has none.
 
     Raises:
-        UserError: it cannot be loaded from safetensors, or its head is for other labels.
+        UserError: it cannot be loaded from safetensors, or its head has another number of labels.
     """
     id2label = dict(enumerate(label_names))
     label2id = {name: number for number, name in id2label.items()}
@@ -79,6 +81,7 @@ def _from_pretrained(source: str | Path, **labels: Any) -> tuple[PreTrainedModel
             str(source),
             trust_remote_code=False,
             use_safetensors=True,
+            dtype=torch.float32,
             output_loading_info=True,
             **labels,
         )
@@ -101,19 +104,70 @@ def classifier_from_config(
     Raises:
         UserError: the fields make no model.
     """
-    fields = dict(fields)
+    config = model_config(
+        fields,
+        vocab_size=len(tokenizer),
+        pad_token_id=tokenizer.pad_token_id,
+        id2label=dict(enumerate(label_names)),
+        label2id={name: number for number, name in enumerate(label_names)},
+    )
+    return model_from_config(AutoModelForSequenceClassification, config)
+
+
+def model_config(fields: Mapping[str, Any], **ours: Any) -> PreTrainedConfig:
+    """The transformers config of a `model.config` block, its keys checked.
+
+    Args:
+        fields: `model_type` and fields of that type's config.
+        ours: fields that follow from corpus and tokenizer.
+
+    Raises:
+        UserError: an unknown model type, key or value.
+    """
+    model_type = str(fields.get("model_type"))
+    if model_type not in CONFIG_MAPPING:
+        hint = nearest(model_type, CONFIG_MAPPING.keys())
+        raise UserError(f"model.config.model_type is {model_type!r}; {hint}")
     try:
-        config = AutoConfig.for_model(
-            fields.pop("model_type", ""),
-            vocab_size=len(tokenizer),
-            pad_token_id=tokenizer.pad_token_id,
-            id2label=dict(enumerate(label_names)),
-            label2id={name: number for number, name in enumerate(label_names)},
-            **fields,
+        default = CONFIG_MAPPING[model_type]()
+        known = {*default.to_dict(), *default.attribute_map}
+        unknown = next((key for key in fields if key not in known), None)
+        if unknown is not None:
+            raise UserError(f"Unknown key model.config.{unknown}; {nearest(unknown, known)}")
+        return AutoConfig.for_model(**{**fields, **ours})
+    except (ValueError, TypeError) as error:
+        raise UserError(f"The model.config block makes no model: {error}") from error
+
+
+def model_from_config(kind: Any, config: PreTrainedConfig) -> Any:
+    """An untrained model of an Auto class.
+
+    Raises:
+        UserError: the config's values make no model.
+    """
+    try:
+        return kind.from_config(config)
+    except (ValueError, TypeError, KeyError, RuntimeError, ZeroDivisionError) as error:
+        raise UserError(f"The model.config block makes no model: {error}") from error
+
+
+def check_fit(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, max_length: int) -> None:
+    """Refuse a tokenizer or length that the model has no embeddings for.
+
+    Raises:
+        UserError: too many tokens, or too long pairs.
+    """
+    words = model.config.vocab_size
+    if len(tokenizer) > words:
+        raise UserError(
+            f"The tokenizer has {len(tokenizer)} tokens, the model {words}: they do not belong "
+            "together; set tokenizer to same or to the model's own."
         )
-        return AutoModelForSequenceClassification.from_config(config)
-    except (ValueError, TypeError, KeyError) as error:
-        raise UserError(f"The model.config block makes no model: {error}.") from error
+    positions = getattr(model.config, "max_position_embeddings", None) or max_length
+    if max_length > positions:
+        raise UserError(
+            f"data.max_length is {max_length}, but the model reads {positions} tokens at most."
+        )
 
 
 def label_order(model: PreTrainedModel, label_names: Sequence[str], source: object) -> list[int]:
@@ -150,13 +204,12 @@ def encoder_layers(model: PreTrainedModel) -> nn.ModuleList:
     raise UserError(f"{type(model).__name__} has no list of {depth} layers to read from.")
 
 
-def check_layer(model: PreTrainedModel, layer: int) -> None:
-    """Refuse a layer the model does not have.
+def refuse_layer_beyond(depth: int, layer: int) -> None:
+    """Refuse a layer that a student of this depth does not have.
 
     Raises:
         UserError: it is not one of 1..depth.
     """
-    depth = len(encoder_layers(model))
     if not 1 <= layer <= depth:
         raise UserError(
             f"aux.layers names layer {layer}, but the student has {depth} layers: "

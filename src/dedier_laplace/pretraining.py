@@ -14,7 +14,6 @@ from typing import Any
 import torch
 from datasets import Dataset
 from transformers import (
-    AutoConfig,
     AutoModelForMaskedLM,
     DataCollatorForLanguageModeling,
     PreTrainedTokenizerBase,
@@ -25,6 +24,7 @@ from transformers import (
 from transformers.trainer_callback import PrinterCallback
 
 from dedier_laplace.config.load import training_values
+from dedier_laplace.models import model_config, model_from_config
 
 log = logging.getLogger(__name__)
 
@@ -56,11 +56,9 @@ def pretrain(
         training: TrainingArguments.
         mlm_probability: share of tokens masked.
     """
-    log.info("pre-training a %s encoder on %d pairs", fields["model_type"], len(rows))
     set_seed(seed)
-    config = AutoConfig.for_model(
-        **fields, vocab_size=len(tokenizer), pad_token_id=tokenizer.pad_token_id
-    )
+    config = model_config(fields, vocab_size=len(tokenizer), pad_token_id=tokenizer.pad_token_id)
+    log.info("pre-training a %s encoder on %d pairs", config.model_type, len(rows))
     tokens = rows.map(
         lambda batch: tokenizer(
             batch["premise"], batch["hypothesis"], truncation=True, max_length=max_length
@@ -76,7 +74,7 @@ def pretrain(
         use_cpu=device == "cpu",
         disable_tqdm=not progress,
     )
-    model = AutoModelForMaskedLM.from_config(config)
+    model = model_from_config(AutoModelForMaskedLM, config)
     trainer = Trainer(
         model=model,
         args=arguments,

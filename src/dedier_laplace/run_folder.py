@@ -26,7 +26,6 @@ from typing import Any
 
 from dedier_laplace.errors import UserError
 
-DEFAULT = Path("runs/default")
 RECORD = "training.json"  # in a model folder that is complete
 PACKAGES = (
     "dedier-laplace",
@@ -91,17 +90,17 @@ def already_there(folder: Path, fingerprint: str, overwrite: bool, otherwise: st
 
     Args:
         fingerprint: of all that decides the result.
-        overwrite: make it anew, whatever is there.
+        overwrite: replace whatever else is there.
         otherwise: what the user can do instead of overwriting.
 
     Raises:
         UserError: it holds another run's result, and `overwrite` is not set.
     """
-    if overwrite or not folder.exists():
-        return False
     record = folder / RECORD
     if record.exists() and read_json(record).get("fingerprint") == fingerprint:
         return True
+    if overwrite or not folder.exists():
+        return False
     raise UserError(
         f"{folder} holds the results of another config, seed or data; {otherwise}, or pass "
         "--overwrite to replace them."
@@ -134,13 +133,13 @@ def fingerprint_of(**parts: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def weights_fingerprint(model_folder: Path) -> str:
-    """A hash of a model folder's safetensors and config."""
+def model_fingerprint(model_folder: Path) -> str:
+    """A hash of a model folder's weights, config and tokenizer."""
     digest = hashlib.sha256()
-    for path in sorted([*model_folder.glob("*.safetensors"), model_folder / "config.json"]):
-        if path.exists():
-            with path.open("rb") as file:
-                digest.update(hashlib.file_digest(file, "sha256").digest())
+    parts = ("*.safetensors", "config.json", "tokenizer*.json", "vocab.*")
+    for path in sorted(path for part in parts for path in model_folder.glob(part)):
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()
 
 

@@ -10,6 +10,7 @@ import json
 import logging
 import time
 from collections.abc import Callable, Mapping
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -73,9 +74,12 @@ def training_arguments(
         "per_device_eval_batch_size": eval_batch_size,
     }
     try:
-        return TrainingArguments(**{**defaults, **training_values(training), **decided})
+        arguments = TrainingArguments(**{**defaults, **training_values(training), **decided})
     except (ValueError, ImportError, RuntimeError) as error:
         raise UserError(f"transformers refuses the training block: {error}") from error
+    if arguments.num_train_epochs <= 0 and arguments.max_steps <= 0:
+        raise UserError(f"num_train_epochs is {arguments.num_train_epochs}: it must be above 0.")
+    return arguments
 
 
 def check_device(device: str) -> None:
@@ -116,14 +120,21 @@ class EpochTrainer(Trainer):
         metrics: Metrics,
         epochs_file: Path,
     ) -> None:
-        super().__init__(
-            model=model,
-            args=args,
-            train_dataset=train,
-            eval_dataset=validation,
-            data_collator=DataCollatorWithPadding(tokenizer),
-            processing_class=tokenizer,
-        )
+        try:
+            super().__init__(
+                model=model,
+                args=args,
+                train_dataset=train,
+                eval_dataset=validation,
+                data_collator=DataCollatorWithPadding(tokenizer),
+                processing_class=tokenizer,
+            )
+        except (ValueError, ImportError, RuntimeError) as error:
+            raise UserError(f"transformers refuses the training block: {error}") from error
+        # Our losses and the models' own are means over the batch, so the Trainer has to divide them
+        # by the accumulation steps.
+        self.loss_is_scaled_for_ga = False
+        self.model_accepts_loss_kwargs = False
         if not args.disable_tqdm:
             self.remove_callback(ProgressCallback)
             self.add_callback(_Bar)
@@ -143,7 +154,7 @@ class EpochTrainer(Trainer):
         metrics = self.metrics(logits)
         now = time.monotonic()
         record = {
-            "epoch": round(self.state.epoch or 0),
+            "epoch": ceil(self.state.epoch or 0),
             "train_loss": self._last_loss(),
             "validation": metrics,
             **self.epoch_extras(),
@@ -154,7 +165,7 @@ class EpochTrainer(Trainer):
         with self.epochs_file.open("a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
         log.info(
-            "epoch %d of %d: loss %.3f, validation accuracy %.1f, worst group %.1f",
+            "epoch %d of %g: loss %.3f, validation accuracy %.1f, worst group %.1f",
             record["epoch"],
             self.args.num_train_epochs,
             record["train_loss"] or float("nan"),
@@ -166,6 +177,7 @@ class EpochTrainer(Trainer):
             for name, value in metrics.items()
             if isinstance(value, float)
         }
+        self.log(prefixed)
         self.control = self.callback_handler.on_evaluate(
             self.args, self.state, self.control, prefixed
         )

@@ -310,3 +310,13 @@ def test_every_top_level_key_is_in_the_json_schema():
 
 def test_resolved_config_is_plain_yaml(load):
     assert yaml.safe_load(resolved(load(FULL)))["data"]["files"]["train"] == "a: b.csv"
+
+
+def test_seed_alone_is_what_run_uses():
+    assert load_config("mnli", ["seed=7"]).seeds == [7]
+    assert load_config("mnli", ["seed=7", "seeds=[1, 2]"]).seeds == [1, 2]
+
+
+def test_files_beside_the_generated_corpus_are_refused():
+    with pytest.raises(UserError, match=r"data\.corpus is 'generated'"):
+        load_config(None, ["data.files.train=mine.csv"])

@@ -20,7 +20,8 @@ from pydantic import (
     model_validator,
 )
 
-SafeName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
+SafeName = Annotated[str, Field(pattern=NAME_PATTERN)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 TrainingFields = Annotated[
@@ -250,7 +251,7 @@ class Weights(Section):
         "wrong", description="weights on samples the readout gets wrong, or on all"
     )
     reweight_terms: list[Literal["ce", "kd"]] = Field(
-        ["ce", "kd"], description="loss terms that are weighted"
+        ["ce", "kd"], min_length=1, description="loss terms that are weighted"
     )
     normalize: Literal["none", "mean"] = Field(
         "none", description="mean: weights divided by their mean over the training set"
@@ -299,8 +300,15 @@ class Config(Section):
         description="`dedier run`: the students, each overrides of student, aux, weights",
     )
     seeds: Annotated[list[Annotated[int, Field(ge=0, lt=2**32)]], AfterValidator(_unique)] = Field(
-        [0], min_length=1, description="`dedier run`: the seeds"
+        [0], min_length=1, description="`dedier run`: the seeds; not given: seed alone"
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _own_seed_alone(cls, data: Any) -> Any:
+        if isinstance(data, dict) and "seeds" not in data and "seed" in data:
+            return {**data, "seeds": [data["seed"]]}
+        return data
 
     @model_validator(mode="after")
     def _consistent(self) -> Config:
@@ -308,6 +316,11 @@ class Config(Section):
             raise ValueError(
                 f"eval.groups is {self.eval.groups!r}, which is none of data.attributes: "
                 f"{', '.join(self.data.attributes)}"
+            )
+        if self.data.corpus == "generated" and self.data.files is not None:
+            raise ValueError(
+                "data.files is given but data.corpus is 'generated', which reads no files; set "
+                "data.corpus to 'files' or 'multinli'"
             )
         if self.data.corpus == "files" and self.data.files is None:
             raise ValueError("data.corpus is 'files', so data.files.train must name a file")

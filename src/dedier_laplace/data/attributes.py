@@ -22,12 +22,12 @@ def negation_attribute(
 
     Args:
         hypotheses: N texts.
-        words: lower-case words.
+        words: single words; punctuation and case count as little as in the texts.
 
     Returns:
         int64 array [N].
     """
-    wanted = set(words)
+    wanted = {word.translate(_WITHOUT_PUNCTUATION).lower() for word in words}
     tokens = (text.translate(_WITHOUT_PUNCTUATION).lower().split(" ") for text in hypotheses)
     return np.fromiter((not wanted.isdisjoint(found) for found in tokens), dtype=np.int64)
 

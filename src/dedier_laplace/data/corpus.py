@@ -234,8 +234,8 @@ def _random_split(raw: Mapping[str, Dataset], data: Data) -> dict[str, Dataset]:
     path = data.metadata if data.metadata.is_file() else data.files.train.parent / data.metadata
     try:
         with path.open(encoding="utf-8", newline="") as file:
-            metadata = [(row["gold_label"], row["split"]) for row in csv.DictReader(file)]
-    except (OSError, KeyError) as error:
+            metadata = [(row["gold_label"], int(row["split"])) for row in csv.DictReader(file)]
+    except (OSError, KeyError, ValueError) as error:
         raise UserError(f"data.metadata {path} cannot be read: {error}.") from error
     everything = concatenate_datasets([raw[name] for name in SPLITS])
     everything = everything.remove_columns("id").add_column("id", list(range(len(everything))))
@@ -248,7 +248,7 @@ def _random_split(raw: Mapping[str, Dataset], data: Data) -> dict[str, Dataset]:
             f"{path} does not fit data.files: its {len(metadata)} gold labels are not those of the "
             f"{len(labelled)} labelled rows of train, validation and test in that order."
         )
-    split = np.array([int(number) for _, number in metadata])
+    split = np.array([number for _, number in metadata])
     return {name: everything.select(labelled[split == i]) for i, name in enumerate(SPLITS)}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import ceil
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from dedier_laplace.data.attributes import Groups
 from dedier_laplace.data.tokens import INDEX, LABELS
 from dedier_laplace.distillation.methods import Batch, Method
 from dedier_laplace.distillation.weights import describe_weights, sample_weights, weight_shift
+from dedier_laplace.errors import UserError
 from dedier_laplace.models import readout_features
 from dedier_laplace.readout.laplace import LaplaceReadout
 from dedier_laplace.readout.scores import readout_scores
@@ -31,9 +33,6 @@ class DistillationTrainer(EpochTrainer):
         groups: of the training set, for the record.
     """
 
-    # Our losses are means over the batch: the Trainer divides them by the accumulation steps.
-    loss_is_scaled_for_ga = False
-
     def __init__(
         self,
         *args: Any,
@@ -45,13 +44,13 @@ class DistillationTrainer(EpochTrainer):
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
-        self.loss_is_scaled_for_ga = False
         self.method, self.aux, self.weighting, self.groups = method, aux, weights, groups
         device = self.args.device
         self._teacher_logits = None if teacher_logits is None else teacher_logits.to(device)
         self._train_labels = torch.tensor(self.train_split[LABELS])
         self.sample_weights = torch.ones(len(self._train_labels), device=device)
         self.readout: LaplaceReadout | None = None
+        self.readout_epoch = 0
         self._extras: dict[str, Any] = {}
         if method.predictive is not None:
             self.add_callback(_Reweighting(self))
@@ -82,6 +81,12 @@ class DistillationTrainer(EpochTrainer):
     def refit(self, epoch: int) -> None:
         """A new readout on frozen features of the whole training set, new weights from nothing."""
         features, labels = self._features(self.train_split), self._train_labels
+        if not features.isfinite().all():
+            raise UserError(
+                f"The student's features are not finite after epoch {epoch}: training diverged; "
+                "lower student.training.learning_rate or weights.beta."
+            )
+        self.readout_epoch = epoch
         laplace = self.aux.laplace
         self.readout = LaplaceReadout().fit(
             features,
@@ -149,7 +154,7 @@ class _Reweighting(TrainerCallback):
         self.trainer = trainer
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        epoch, aux = round(state.epoch), self.trainer.aux
+        epoch, aux = ceil(state.epoch), self.trainer.aux
         if epoch >= aux.start_epoch and (epoch - aux.start_epoch) % aux.every_n_epochs == 0:
             with torch.random.fork_rng():  # training draws the same numbers with and without us
                 self.trainer.refit(epoch)

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 from typing import Any
 
 from dedier_laplace.config import Config, with_overrides
 from dedier_laplace.errors import UserError
-from dedier_laplace.pipeline.stages import evaluate, student_name, train_student, train_teacher
+from dedier_laplace.pipeline.evaluation import evaluate
+from dedier_laplace.pipeline.stages import (
+    check_depth,
+    check_name,
+    student_name,
+    train_student,
+    train_teacher,
+)
 from dedier_laplace.pipeline.workspace import Workspace
 from dedier_laplace.report.tables import markdown_table
 from dedier_laplace.run_folder import write_json, write_text
@@ -31,18 +37,16 @@ def run(workspace: Workspace, *, overwrite: bool = False) -> list[dict[str, Any]
     """
     config, folder = workspace.config, workspace.folder
     students = named_students(config)
+    for overrides in students.values():
+        check_depth(with_overrides(config, overrides))
     evaluations: list[dict[str, Any]] = []
     for seed in config.seeds:
-        own = dataclasses.replace(
-            workspace,
-            config=with_overrides(config, {"seed": seed}),
-            folder=folder.for_seed(seed, config.seed),
-        )
+        own = workspace.for_seed(seed)
         models = {"teacher": train_teacher(own, overwrite=overwrite)}
         for name, overrides in students.items():
-            student = dataclasses.replace(own, config=with_overrides(own.config, overrides))
+            student = own.with_config(with_overrides(own.config, overrides))
             models[name] = train_student(student, name=name, overwrite=overwrite)
-        evaluations += evaluate(own, models)
+        evaluations += evaluate(own, models, overwrite=overwrite)
     report = folder.root / "report"
     write_text(report / "table.md", markdown_table(evaluations))
     write_json(report / "table.json", {"evaluations": evaluations})
@@ -53,12 +57,13 @@ def named_students(config: Config) -> dict[str, dict[str, Any]]:
     """Overrides of every student of `students:`, by name.
 
     Raises:
-        UserError: two have the same name.
+        UserError: two have the same name, or one's method or name cannot be.
     """
     named: dict[str, dict[str, Any]] = {}
     for number, entry in enumerate(config.students):
         overrides = entry.model_dump(exclude={"name"})
-        name = entry.name or student_name(with_overrides(config, overrides))
+        student = with_overrides(config, overrides)
+        name = check_name(entry.name or student_name(student))
         if name in named:
             raise UserError(f"students[{number}]: the name {name!r} is taken; give it a name.")
         named[name] = overrides

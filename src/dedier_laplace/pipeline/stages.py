@@ -1,28 +1,30 @@
-"""train_teacher, train_student, evaluate: the same order of steps, the same kind of record left."""
+"""train_teacher and train_student: the same order of steps, the same kind of record left."""
 
 from __future__ import annotations
 
 import logging
+import re
+import shutil
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import pyarrow
 import torch
-from pyarrow import parquet
 from safetensors.torch import save_file
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from dedier_laplace.config import Config
-from dedier_laplace.config.explain import resolved
-from dedier_laplace.config.schema import Student, Teacher
+from dedier_laplace.config.schema import NAME_PATTERN, Student, Teacher
 from dedier_laplace.data.tokens import INDEX
 from dedier_laplace.distillation.methods.base import find_method
 from dedier_laplace.distillation.trainer import DistillationTrainer
 from dedier_laplace.errors import UserError
-from dedier_laplace.evaluation.groups import group_metrics
-from dedier_laplace.models import check_layer, classify, label_order, load_tokenizer, load_trained
+from dedier_laplace.models import (
+    label_order,
+    load_tokenizer,
+    load_trained,
+    refuse_layer_beyond,
+)
 from dedier_laplace.pipeline.workspace import Workspace, depth_of
 from dedier_laplace.report.model_card import model_card
 from dedier_laplace.run_folder import (
@@ -31,8 +33,7 @@ from dedier_laplace.run_folder import (
     building,
     environment,
     fingerprint_of,
-    read_json,
-    weights_fingerprint,
+    model_fingerprint,
     write_json,
     write_text,
 )
@@ -59,7 +60,7 @@ def train_teacher(workspace: Workspace, *, overwrite: bool = False) -> Path:
     config, folder = workspace.config, workspace.folder.teacher
     fingerprint = fingerprint_of(
         data=workspace.data_fingerprint(),
-        teacher=config.teacher.model_dump(mode="json"),
+        teacher=_spec(config.teacher),
         seed=config.seed,
         groups=_selecting_groups(config, config.teacher.select_by),
     )
@@ -87,7 +88,7 @@ def train_teacher(workspace: Workspace, *, overwrite: bool = False) -> Path:
             trainer.train()
             record = {"best_epoch": trainer.best_epoch, "epochs": trainer.epochs}
         _save(workspace, partial, "teacher", model, tokenizer, fingerprint, began, record)
-    _record(workspace, "teacher", began)
+    workspace.record_stage("teacher", began)
     return folder
 
 
@@ -114,17 +115,16 @@ def train_student(
     """
     config = workspace.config
     method = find_method(config.student.method)(config)
-    name = name or student_name(config)
+    name = check_name(name or student_name(config))
     folder = workspace.folder.student(name)
-    if method.predictive is not None:
-        _check_depth(config)
+    check_depth(config)
     teacher = _find_teacher(workspace, teacher) if method.needs_teacher else None
     fingerprint = fingerprint_of(
         data=workspace.data_fingerprint(),
-        student=config.student.model_dump(mode="json"),
+        student=_spec(config.student),
         seed=config.seed,
         groups=_selecting_groups(config, config.student.select_by),
-        teacher=weights_fingerprint(teacher) if teacher else None,
+        teacher=model_fingerprint(teacher) if teacher else None,
         readout=[config.aux.model_dump(mode="json"), config.weights.model_dump(mode="json")]
         if method.predictive
         else None,
@@ -136,8 +136,6 @@ def train_student(
     log.info("student %s: training, seed %d", name, config.seed)
     teacher_logits = workspace.teacher_logits(teacher) if teacher else None
     model, tokenizer = workspace.start_model(config.student)
-    if method.predictive is not None:
-        check_layer(model, config.aux.layers[0])
     with building(folder) as partial:
         trainer = DistillationTrainer(
             model,
@@ -155,44 +153,36 @@ def train_student(
         )
         trainer.train()
         if method.predictive is not None:
-            _save_readout(trainer, partial)
+            ids = torch.tensor(workspace.corpus.splits["train"]["id"][:])
+            _save_readout(trainer, ids, partial)
         record = {"best_epoch": trainer.best_epoch, "epochs": trainer.epochs}
         _save(workspace, partial, name, model, tokenizer, fingerprint, began, record)
-    _record(workspace, f"students/{name}", began)
+    workspace.record_stage(f"students/{name}", began)
     return folder
 
 
-def evaluate(workspace: Workspace, models: dict[str, Path] | None = None) -> list[dict[str, Any]]:
-    """Evaluate models per group on the split and attribute of the config's `eval` block.
-
-    Args:
-        workspace: config, run folder and corpus.
-        models: trained model folders by name; None takes every model of the run folder.
-
-    Returns:
-        the content of each evaluation.json, in the order of `models`.
+def check_name(name: str) -> str:
+    """The name itself, if a student's folder may have it.
 
     Raises:
-        UserError: there is no model, or one cannot be loaded or knows other labels.
+        UserError: it may not.
     """
-    if models is None:
-        models = workspace.folder.models()
-        if not models:
-            raise UserError(
-                f"{workspace.folder.root} holds no trained model; train one first "
-                "(dedier train-teacher) or name one with --model."
-            )
-    return [_evaluate_one(workspace, name, folder) for name, folder in models.items()]
+    if not re.fullmatch(NAME_PATTERN, name) or name == "teacher":
+        raise UserError(
+            f"The name {name!r} cannot be a student's: use letters, digits, '.', '_' and '-', "
+            "beginning with a letter or digit; 'teacher' is taken."
+        )
+    return name
 
 
-def named_models(folders: Sequence[Path]) -> dict[str, Path]:
-    """Model folders by name, for `evaluate`: the folder's own, with its parent's if two agree."""
-    resolved_folders = [folder.resolve() for folder in folders]
-    names = [folder.name for folder in resolved_folders]
-    return {
-        name if names.count(name) == 1 else f"{folder.parent.name}-{name}": folder
-        for name, folder in zip(names, resolved_folders, strict=True)
-    }
+def check_depth(config: Config) -> None:
+    """Refuse a readout layer that the student does not have, from its config alone.
+
+    Raises:
+        UserError: it is out of range.
+    """
+    if find_method(config.student.method).predictive is not None:
+        refuse_layer_beyond(depth_of(config.student.model), config.aux.layers[0])
 
 
 def student_name(config: Config) -> str:
@@ -201,63 +191,6 @@ def student_name(config: Config) -> str:
     if find_method(method).predictive is None:
         return method
     return f"{method}-layer{'-'.join(map(str, config.aux.layers))}"
-
-
-def _evaluate_one(workspace: Workspace, name: str, model_folder: Path) -> dict[str, Any]:
-    config, corpus = workspace.config, workspace.corpus
-    split, attribute = config.eval.split, config.eval.groups
-    folder = workspace.folder.evaluation(name, split, attribute)
-    model = load_trained(model_folder, workspace.device())
-    order = label_order(model, corpus.label_names, model_folder)
-    rows, groups = corpus.splits[split], corpus.groups(split, attribute)
-    fingerprint = fingerprint_of(
-        model=weights_fingerprint(model_folder),
-        data=rows._fingerprint,
-        groups=groups.index.tolist(),
-        train_shares=corpus.groups("train", attribute).shares.tolist(),
-        max_length=config.data.max_length,
-    )
-    path = folder / "evaluation.json"
-    if path.exists() and read_json(path).get("fingerprint") == fingerprint:
-        return read_json(path)
-    began = time.monotonic()
-    tokenizer = load_tokenizer(model_folder)
-    tokens = workspace.tokenized(split, model, tokenizer)
-    logits = classify(model, tokens, tokenizer, config.eval.batch_size)
-    probabilities = logits[:, order].softmax(1)
-    labels = torch.tensor(rows["label"])
-    predictions = probabilities.argmax(1)
-    shares = corpus.groups("train", attribute).shares
-    metrics = group_metrics(predictions.numpy(), labels.numpy(), groups, shares)
-    for group in metrics["groups"]:
-        if group["n"] == 0:
-            log.warning("%s: the group %r has no sample in %s", name, group["name"], split)
-    evaluation = {
-        "model": name,
-        "split": split,
-        "groups_by": attribute,
-        "seed": config.seed,
-        "labels": list(corpus.label_names),
-        **metrics,
-        "fingerprint": fingerprint,
-        "seconds": round(time.monotonic() - began, 3),
-    }
-    names = corpus.label_names
-    table = pyarrow.table(
-        {
-            "id": rows["id"][:],
-            "label": [names[label] for label in labels],
-            "prediction": [names[label] for label in predictions],
-            "probabilities": probabilities.tolist(),
-            "group": [groups.names[group] for group in groups.index],
-        }
-    )
-    folder.mkdir(parents=True, exist_ok=True)
-    parquet.write_table(table, folder / ".predictions.partial")
-    (folder / ".predictions.partial").replace(folder / "predictions.parquet")
-    write_json(path, evaluation)
-    log.info("%s: evaluated on %s, %d pairs", name, split, len(rows))
-    return evaluation
 
 
 def _arguments(workspace: Workspace, spec: Teacher | Student, output_dir: Path) -> Any:
@@ -294,13 +227,11 @@ def _find_teacher(workspace: Workspace, teacher: Path | None) -> Path:
     return own
 
 
-def _check_depth(config: Config) -> None:
-    depth, layer = depth_of(config.student.model), config.aux.layers[0]
-    if layer > depth:
-        raise UserError(
-            f"aux.layers names layer {layer}, but the student has {depth} layers: "
-            f"choose one from 1 to {depth}."
-        )
+def _spec(spec: Teacher | Student) -> dict[str, Any]:
+    """A block as part of a fingerprint: a local model folder counts by its content."""
+    local = isinstance(spec.model, str) and Path(spec.model).is_dir()
+    content = model_fingerprint(Path(str(spec.model))) if local else None
+    return {**spec.model_dump(mode="json"), "content": content}
 
 
 def _selecting_groups(config: Config, select_by: str) -> Any:
@@ -310,14 +241,14 @@ def _selecting_groups(config: Config, select_by: str) -> Any:
     return config.data.attributes[config.eval.groups].model_dump(mode="json")
 
 
-def _save_readout(trainer: DistillationTrainer, folder: Path) -> None:
-    """Readout and weights of the model kept: fitted again if that is not the last epoch's."""
-    last = trainer.epochs[-1]["epoch"]
-    if trainer.readout is None or trainer.best_epoch != last:
+def _save_readout(trainer: DistillationTrainer, ids: torch.Tensor, folder: Path) -> None:
+    """Readout and weights of the model kept: fitted again if another epoch's were the last."""
+    if trainer.readout is None or trainer.readout_epoch != trainer.best_epoch:
         trainer.refit(trainer.best_epoch)
     assert trainer.readout is not None
     trainer.readout.save(folder / "readout")
-    save_file({"weights": trainer.sample_weights.cpu()}, folder / "sample_weights.safetensors")
+    weights = {"id": ids, "weights": trainer.sample_weights.cpu()}
+    save_file(weights, folder / "sample_weights.safetensors")
 
 
 def _save(
@@ -331,8 +262,6 @@ def _save(
     training: dict[str, Any],
 ) -> None:
     """Model, tokenizer, card and record; the record last, for it marks the folder complete."""
-    import shutil
-
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
@@ -347,9 +276,3 @@ def _save(
         **environment(),
     }
     write_json(folder / RECORD, record)
-
-
-def _record(workspace: Workspace, stage: str, began: float) -> None:
-    config = workspace.config
-    seconds = time.monotonic() - began
-    workspace.folder.record_stage(stage, seconds, resolved(config), config.seed)

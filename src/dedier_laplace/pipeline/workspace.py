@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
+import os
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +17,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AutoConfig, PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
-from dedier_laplace.config import Config
+from dedier_laplace.config import Config, with_overrides
+from dedier_laplace.config.explain import resolved
 from dedier_laplace.config.schema import ScratchModel, Student, Teacher
 from dedier_laplace.data.corpus import Corpus, load_corpus, unlabelled_pairs
 from dedier_laplace.data.generated import word_tokenizer
@@ -23,19 +27,21 @@ from dedier_laplace.errors import UserError
 from dedier_laplace.evaluation.groups import group_metrics
 from dedier_laplace.models import (
     accepted_inputs,
+    check_fit,
     classifier_from_config,
     classify,
     label_order,
     load_classifier,
     load_tokenizer,
     load_trained,
+    model_config,
 )
 from dedier_laplace.pretraining import pretrain
 from dedier_laplace.run_folder import (
     RunFolder,
     building,
     fingerprint_of,
-    weights_fingerprint,
+    model_fingerprint,
 )
 from dedier_laplace.training import check_device
 
@@ -49,16 +55,29 @@ class Workspace:
     config: Config
     folder: RunFolder
     corpus: Corpus
+    run_config: Config  # what the run folder records: without one student's overrides
     progress: bool = False
 
     @classmethod
     def open(cls, config: Config, output: Path, progress: bool = False) -> Workspace:
         """Read the corpus a config names and say aloud what was decided about it."""
         check_device(config.device)
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            raise UserError("Several processes are not supported yet; start one, without torchrun.")
         corpus = load_corpus(config.data, config.eval.groups)
         for note in corpus.notes:
             log.info("data, %s", note)
-        return cls(config, RunFolder.at(output), corpus, progress)
+        return cls(config, RunFolder.at(output), corpus, config, progress)
+
+    def with_config(self, config: Config) -> Workspace:
+        """The same run and corpus under one student's config."""
+        return dataclasses.replace(self, config=config)
+
+    def for_seed(self, seed: int) -> Workspace:
+        """The same config and corpus under another seed, in that seed's folder."""
+        config = with_overrides(self.config, {"seed": seed})
+        folder = self.folder.for_seed(seed, self.config.seed)
+        return dataclasses.replace(self, config=config, run_config=config, folder=folder)
 
     def data_fingerprint(self) -> str:
         """A hash of the rows that training sees and of how they are cut."""
@@ -78,11 +97,15 @@ class Workspace:
             name = source if spec.tokenizer == "same" else spec.tokenizer
             tokenizer = load_tokenizer(name)
             set_seed(self.config.seed)
-            return load_classifier(source, labels), tokenizer
+            model = load_classifier(source, labels)
+            check_fit(model, tokenizer, self.config.data.max_length)
+            return model, tokenizer
         tokenizer = self._scratch_tokenizer(spec)
         if source.pretraining is None:
             set_seed(self.config.seed)
-            return classifier_from_config(source.config, tokenizer, labels), tokenizer
+            model = classifier_from_config(source.config, tokenizer, labels)
+            check_fit(model, tokenizer, self.config.data.max_length)
+            return model, tokenizer
         backbone = self._pretrained(source, tokenizer)
         set_seed(self.config.seed)
         return load_classifier(backbone, labels), tokenizer
@@ -126,17 +149,22 @@ class Workspace:
         order = label_order(teacher, self.corpus.label_names, teacher_folder)
         tokens = self.tokenized("train", teacher, tokenizer)
         key = fingerprint_of(
-            teacher=weights_fingerprint(teacher_folder), tokens=content_fingerprint(tokens)
+            teacher=model_fingerprint(teacher_folder), tokens=content_fingerprint(tokens)
         )
         path = self.folder.cache / "teacher_logits" / f"{key}.safetensors"
         if not path.exists():
             log.info("teacher logits of %d training pairs", len(tokens))
             logits = classify(teacher, tokens, tokenizer, self.config.eval.batch_size)
             path.parent.mkdir(parents=True, exist_ok=True)
-            partial = path.with_suffix(".partial")
+            partial = path.with_suffix(f".{os.getpid()}.partial")
             save_file({"logits": logits}, partial)
             partial.rename(path)
         return load_file(path)["logits"][:, order]
+
+    def record_stage(self, stage: str, began: float) -> None:
+        """Note in the run folder that a stage which began then (monotonic clock) is finished."""
+        seconds = time.monotonic() - began
+        self.folder.record_stage(stage, seconds, resolved(self.run_config), self.run_config.seed)
 
     def _scratch_tokenizer(self, spec: Teacher | Student) -> PreTrainedTokenizerBase:
         if spec.tokenizer != "same":
@@ -151,7 +179,12 @@ class Workspace:
         """The cached backbone of a config block, pre-trained now if it is not there yet."""
         rows = unlabelled_pairs(self.config.data)
         assert source.pretraining is not None
-        key = fingerprint_of(source=source.model_dump(), rows=rows._fingerprint)
+        key = fingerprint_of(
+            source=source.model_dump(),
+            rows=rows._fingerprint,
+            vocabulary=tokenizer.get_vocab(),
+            max_length=self.config.data.max_length,
+        )
         folder = self.folder.cache / "pretrained" / key[:32]
         if not folder.exists():
             with building(folder) as partial:
@@ -179,7 +212,7 @@ def depth_of(source: str | ScratchModel) -> int:
     try:
         if isinstance(source, str):
             return AutoConfig.from_pretrained(source, trust_remote_code=False).num_hidden_layers
-        return AutoConfig.for_model(**source.config).num_hidden_layers
+        return model_config(source.config).num_hidden_layers
     except (OSError, ValueError, TypeError, AttributeError) as error:
         first = str(error).strip().splitlines()[0]
         raise UserError(f"The model {source} cannot be found: {first}") from error

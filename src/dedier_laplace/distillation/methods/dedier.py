@@ -4,26 +4,12 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from torch import Tensor
-
-from dedier_laplace.distillation.loss import distillation_loss
-from dedier_laplace.distillation.methods.base import Batch, Method, Predictive, register
+from dedier_laplace.distillation.methods.base import Predictive, register
+from dedier_laplace.distillation.methods.kd import Kd
 
 
 @register("dedier")
-class Dedier(Method):
-    """The weighted distillation loss; cm is the margin of the readout's MAP softmax."""
+class Dedier(Kd):
+    """The distillation loss, weighted; cm is the margin of the readout's MAP softmax."""
 
     predictive: ClassVar[Predictive | None] = "map"
-
-    def loss(self, batch: Batch) -> Tensor:
-        assert batch.teacher_logits is not None
-        return distillation_loss(
-            batch.student_logits,
-            batch.teacher_logits,
-            batch.labels,
-            temperature=self.config.student.temperature,
-            kd_weight=self.config.student.kd_weight,
-            sample_weights=batch.weights,
-            reweight_terms=self.config.weights.reweight_terms,
-        )

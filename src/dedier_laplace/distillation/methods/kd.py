@@ -10,7 +10,7 @@ from dedier_laplace.distillation.methods.base import Batch, Method, register
 
 @register("kd")
 class Kd(Method):
-    """(1 - lambda) * CE + lambda * T^2 * KL, every sample alike."""
+    """(1 - lambda) * CE + lambda * T^2 * KL; weighted where a readout makes weights."""
 
     def loss(self, batch: Batch) -> Tensor:
         assert batch.teacher_logits is not None
@@ -20,4 +20,6 @@ class Kd(Method):
             batch.labels,
             temperature=self.config.student.temperature,
             kd_weight=self.config.student.kd_weight,
+            sample_weights=batch.weights if self.predictive else None,
+            reweight_terms=self.config.weights.reweight_terms,
         )

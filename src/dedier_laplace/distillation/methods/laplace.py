@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import ClassVar
 
 from dedier_laplace.distillation.methods.base import Predictive, register
-from dedier_laplace.distillation.methods.dedier import Dedier
+from dedier_laplace.distillation.methods.kd import Kd
 
 
 @register("laplace")
-class Laplace(Dedier):
+class Laplace(Kd):
     """As DeDiER; cm is the margin of the posterior predictive."""
 
     predictive: ClassVar[Predictive | None] = "laplace"
