@@ -36,6 +36,7 @@ from dedier_laplace.run_folder import RunFolder
 
 LAYERS = 3
 TINY = [
+    "seed=0",
     "data.generated={train: 240, validation_per_group: 8, test_per_group: 10, unlabelled: 64}",
     "teacher.model.config={model_type: bert, num_hidden_layers: 2, hidden_size: 16,"
     " intermediate_size: 32, num_attention_heads: 2, max_position_embeddings: 64}",

@@ -319,7 +319,7 @@ def _console() -> Any:
     """A console as wide as the terminal; wide enough for the tables where there is none."""
     from rich.console import Console
 
-    return Console() if sys.stdout.isatty() else Console(width=160)
+    return Console() if sys.stdout.isatty() else Console(width=200)
 
 
 def _print_table(evaluations: list[dict[str, Any]]) -> None:

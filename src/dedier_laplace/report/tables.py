@@ -61,7 +61,8 @@ def rich_table(evaluations: Sequence[dict[str, Any]]) -> Table:
     header, rows = table_rows(evaluations)
     table = Table(caption=explanation(evaluations), caption_justify="left")
     for number, name in enumerate(header):
-        table.add_column(name, justify="left" if number == 0 else "right")
+        first = number == 0
+        table.add_column(name, justify="left" if first else "right", no_wrap=first)
     for row in rows:
         table.add_row(*row)
     return table
