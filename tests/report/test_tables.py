@@ -4,7 +4,7 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
-from dedier_laplace.report.tables import markdown_table, rich_table, table_rows
+from dedier_laplace.report.tables import explanation, markdown_table, rich_table, table_rows
 
 
 def evaluation(model, seed=0, accuracy=0.8, groups=(0.9, 0.7), adjusted=0.85):
@@ -89,3 +89,9 @@ def test_terminal_table_shows_what_the_markdown_shows():
     shown = console.export_text()
     _, rows = table_rows(runs)
     assert all(cell in shown for cell in rows[0])
+
+
+def test_a_model_without_a_known_seed_stands_beside_others():
+    own, theirs = evaluation("own", seed=3), evaluation("theirs", seed=None)
+    assert "seed 3." in explanation([own, theirs])
+    assert "seed unknown." in explanation([theirs])

@@ -47,8 +47,10 @@ def table_rows(evaluations: Sequence[dict[str, Any]]) -> tuple[list[str], list[l
 def explanation(evaluations: Sequence[dict[str, Any]]) -> str:
     """What the table shows, in words."""
     first = evaluations[0]
-    seeds = sorted({evaluation["seed"] for evaluation in evaluations})
+    # a model trained elsewhere has no seed that we know
+    seeds = sorted({e["seed"] for e in evaluations if e["seed"] is not None})
     spread = "mean ± standard deviation over" if len(seeds) > 1 else "one seed:"
+    seeds = seeds or ["unknown"]
     return (
         f"Accuracy in percent on {first['split']} ({first['n']} pairs), groups by "
         f"{first['groups_by']}; {spread} {'seeds' if len(seeds) > 1 else 'seed'} "
