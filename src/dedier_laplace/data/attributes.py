@@ -27,9 +27,13 @@ def negation_attribute(
     Returns:
         int64 array [N].
     """
-    wanted = {word.translate(_WITHOUT_PUNCTUATION).lower() for word in words}
-    tokens = (text.translate(_WITHOUT_PUNCTUATION).lower().split(" ") for text in hypotheses)
+    wanted = {_normalized(word) for word in words}
+    tokens = (_normalized(text).split(" ") for text in hypotheses)
     return np.fromiter((not wanted.isdisjoint(found) for found in tokens), dtype=np.int64)
+
+
+def _normalized(text: str) -> str:
+    return text.translate(_WITHOUT_PUNCTUATION).lower()
 
 
 @dataclass(frozen=True)
