@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from datasets import ClassLabel, Dataset, Features, Value
 
-from dedier_laplace.config.schema import Data
+from dedier_laplace.config.data import Data
 from dedier_laplace.data.corpus import SPLITS, load_corpus, unlabelled_pairs
 from dedier_laplace.errors import UserError
 
@@ -357,7 +357,7 @@ def test_unlabelled_pairs_are_for_the_generated_corpus_alone():
 
 FINGERPRINTS = """
 import sys, datasets
-from dedier_laplace.config.schema import Data
+from dedier_laplace.config.data import Data
 from dedier_laplace.data.corpus import load_corpus
 datasets.config.HF_DATASETS_CACHE = sys.argv[2]
 corpus = load_corpus(Data.model_validate_json(sys.argv[1]), "negation")

@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeGuard, get_args, get_origin, get_type_hints
 import yaml
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from dedier_laplace.config.schema import CONFIG_BLOCK, HUB_OR_FOLDER, Config
+from dedier_laplace.config.schema import Config
 from dedier_laplace.errors import UserError, nearest
 
 EMBEDDED_DEFAULT = "quickstart"
@@ -205,7 +205,7 @@ def training_values(training: Mapping[str, Any]) -> dict[str, Any]:
 def _sentence(error: ValidationError) -> str:
     """The first error of pydantic as: key, value, nearest valid choice."""
     first = error.errors()[0]
-    keys = [key for key in first["loc"] if key not in (HUB_OR_FOLDER, CONFIG_BLOCK, "[key]")]
+    keys = [key for key in first["loc"] if str(key)[0] not in "<["]  # tags of unions, "[key]"
     place = _path(keys)
     value = first["input"]
     if first["type"] == "extra_forbidden":

@@ -6,133 +6,13 @@ silent); docs/paper_index.md tells for each which source it comes from, or that 
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Discriminator,
-    Field,
-    Tag,
-    model_validator,
-)
+from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
-NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
-SafeName = Annotated[str, Field(pattern=NAME_PATTERN)]
-Share = Annotated[float, Field(ge=0, le=1)]
-Count = Annotated[int, Field(ge=1)]
-TrainingFields = Annotated[
-    dict[str, Any],
-    Field(description="any field of transformers.TrainingArguments, checked by name and type"),
-]
-SelectBy = Literal["accuracy", "worst_group_accuracy", "group_mean_accuracy", "last"]
-
-
-class Section(BaseModel):
-    """A block of the config: unknown keys are refused, values are fixed once read."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-def _unquoted_no(words: object) -> object:
-    """YAML 1.1 reads an unquoted `no` as false; in a list of words it can only mean the word."""
-    return ["no" if word is False else word for word in words] if isinstance(words, list) else words
-
-
-class Attribute(Section):
-    """A yes/no property of a text column; groups are label x attribute."""
-
-    column: Literal["premise", "hypothesis"] = Field(
-        "hypothesis", description="text column that is searched"
-    )
-    words: Annotated[list[str], BeforeValidator(_unquoted_no)] = Field(
-        min_length=1,
-        description="1 where any of these is a token (punctuation stripped, lower case)",
-    )
-
-
-class Files(Section):
-    """Local files, one a split: .jsonl, .csv, .tsv/.txt or .parquet, told by their ending."""
-
-    train: Path = Field(description="training pairs")
-    validation: Path | None = Field(None, description="validation pairs; null: carved from train")
-    test: Path | None = Field(None, description="test pairs; null: carved from train")
-
-
-def _as_list(value: object) -> object:
-    return [value] if isinstance(value, str) else value
-
-
-ColumnNames = Annotated[list[str], BeforeValidator(_as_list), Field(min_length=1)]
-
-
-class Columns(Section):
-    """Column names in the files; the first of a list that a file has is taken."""
-
-    premise: ColumnNames = Field(["premise", "sentence1"], description="first text")
-    hypothesis: ColumnNames = Field(["hypothesis", "sentence2"], description="second text")
-    label: ColumnNames = Field(["gold_label", "label"], description="label name or number")
-
-
-class Sample(Section):
-    """Upper bounds on rows a split, for quick trials: a seeded random sample, null for all."""
-
-    train: Count | None = Field(None, description="training rows at most")
-    validation: Count | None = Field(None, description="validation rows at most")
-    test: Count | None = Field(None, description="test rows at most")
-
-
-class Generated(Section):
-    """The generated corpus: a controlled testbed whose labels follow from slot relations."""
-
-    train: Count = Field(4000, description="training pairs, in natural proportions")
-    validation_per_group: Count = Field(200, description="validation pairs of each group")
-    test_per_group: Count = Field(500, description="test pairs of each group")
-    unlabelled: Count = Field(8000, description="pairs for masked-language-model pre-training")
-    negation_rate: Share = Field(0.5, description="P(negation words | contradiction)")
-    minority_rate: Share = Field(0.02, description="P(negation words | entailment or neutral)")
-
-
-class Data(Section):
-    """The corpus: where rows come from, which columns are text and label, which groups it has."""
-
-    corpus: Literal["multinli", "generated", "files"] = Field(
-        "multinli", description="MultiNLI (hub, or files if given), generated pairs, own files"
-    )
-    hub_name: str = Field(
-        "nyu-mll/multi_nli", description="multinli without files: data set name or folder"
-    )
-    files: Files | None = Field(None, description="local files, one a split")
-    columns: Columns = Field(Columns(), description="column names in the files")
-    labels: list[str] = Field(
-        ["entailment", "neutral", "contradiction"],
-        min_length=2,
-        description="label names; their order is the models' numbering and that of numeric labels",
-    )
-    split: Literal["official", "random"] = Field(
-        "official",
-        description="official: as the files say; random: Sagawa et al.'s split of all three files",
-    )
-    metadata: Path = Field(
-        Path("metadata_random.csv"),
-        description="split: random; a path, or a name beside files.train",
-    )
-    carve: float = Field(
-        0.1, gt=0, lt=0.5, description="share of train that a missing split is carved from"
-    )
-    sample: Sample = Field(default=Sample(), description="upper bounds on rows")
-    seed: int = Field(0, ge=0, description="generating, carving, sampling; the same for all seeds")
-    max_length: int = Field(128, ge=8, description="tokens of a pair, the rest is truncated")
-    attributes: dict[SafeName, Attribute] = Field(
-        {"negation": Attribute(column="hypothesis", words=["nobody", "no", "never", "nothing"])},
-        description="attributes that make groups, by name",
-    )
-    generated: Generated = Field(
-        default=Generated(), description="corpus: generated; its sizes and rates"
-    )
+from dedier_laplace.config.data import Data
+from dedier_laplace.config.readout import Aux, Weights
+from dedier_laplace.config.section import Count, SafeName, Section, SelectBy, Share, TrainingFields
 
 
 class ScratchModel(Section):
@@ -152,17 +32,14 @@ class ScratchModel(Section):
     pretraining_seed: int = Field(0, ge=0, description="one backbone serves all seeds, as on a hub")
 
 
-HUB_OR_FOLDER, CONFIG_BLOCK = "<hub or folder>", "<config block>"
-
-
-def _kind_of_model(value: object) -> str:
-    return CONFIG_BLOCK if isinstance(value, dict | ScratchModel) else HUB_OR_FOLDER
-
-
 ModelSource = Annotated[
-    Annotated[str, Field(min_length=1), Tag(HUB_OR_FOLDER)]
-    | Annotated[ScratchModel, Tag(CONFIG_BLOCK)],
-    Discriminator(_kind_of_model),
+    Annotated[str, Field(min_length=1), Tag("<hub or folder>")]
+    | Annotated[ScratchModel, Tag("<config block>")],
+    Discriminator(
+        lambda value: (
+            "<config block>" if isinstance(value, dict | ScratchModel) else "<hub or folder>"
+        )
+    ),
 ]
 
 
@@ -175,11 +52,35 @@ class Teacher(Section):
     tokenizer: str = Field("same", description="hub name or folder; same: the model's own")
     fine_tune: bool = Field(True, description="false: model is trained already, used as it is")
     select_by: SelectBy = Field("accuracy", description="validation metric of the epoch kept")
-    training: TrainingFields = {
-        "num_train_epochs": 3,
-        "learning_rate": 2e-5,
-        "per_device_train_batch_size": 16,
-    }
+    training: TrainingFields = Field(
+        {
+            "num_train_epochs": 3,
+            "learning_rate": 2e-5,
+            "per_device_train_batch_size": 16,
+        }
+    )
+
+
+class Jtt(Section):
+    """JTT's error set: samples that a student trained briefly by ERM gets wrong (jtt, dett)."""
+
+    identification_epochs: Count = Field(
+        2, description="T: epochs after which the identification model is stopped"
+    )
+    upweight: float = Field(
+        5.0, ge=1, le=1000, description="weight of the error set, 1 for every other sample"
+    )
+    distil: bool = Field(False, description="jtt: also weigh and add the teacher's KD term")
+
+
+class GroupDro(Section):
+    """Group DRO: the groups of eval.groups, weighted by how badly they do."""
+
+    eta: float = Field(0.01, ge=0, le=10, description="step size of the group weights q")
+    adjustment: float = Field(
+        0.0, ge=0, description="C of the generalization adjustment C / sqrt(n_g)"
+    )
+    distil: bool = Field(False, description="losses of the groups include the teacher's KD term")
 
 
 class Student(Section):
@@ -189,72 +90,26 @@ class Student(Section):
         "distilbert-base-uncased", description="hub name, folder, or a config block (from scratch)"
     )
     tokenizer: str = Field("same", description="hub name or folder; same: the model's own")
-    method: str = Field("laplace", description="training method: erm, kd, dedier, laplace")
+    method: str = Field(
+        "laplace",
+        description="training method: erm, kd, dedier, laplace, jtt, group_dro, simkd, dett; "
+        "controls: shuffled, uniform",
+    )
     temperature: float = Field(2.0, gt=0, description="T of teacher and student in the KD term")
     kd_weight: Share = Field(0.5, description="lambda: (1 - lambda) * CE + lambda * T^2 * KL")
+    sampling: Literal["random", "group_balanced"] = Field(
+        "random",
+        description="group_balanced: every group of eval.groups equally often, drawn anew",
+    )
+    jtt: Jtt = Field(default=Jtt(), description="method: jtt or dett")
+    group_dro: GroupDro = Field(default=GroupDro(), description="method: group_dro")
     select_by: SelectBy = Field("last", description="validation metric of the epoch kept")
-    training: TrainingFields = {
-        "num_train_epochs": 5,
-        "learning_rate": 2e-5,
-        "per_device_train_batch_size": 16,
-    }
-
-
-def _prior_precision(value: object) -> object:
-    if value == "marglik":
-        return value
-    try:
-        number = float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        raise ValueError("must be a number above 0, or 'marglik'") from None
-    if not 0 < number < float("inf"):
-        raise ValueError("must be a number above 0, or 'marglik'")
-    return number
-
-
-class Laplace(Section):
-    """The Laplace approximation on the readout."""
-
-    hessian: Literal["kron", "full"] = Field("kron", description="structure of the GGN")
-    prior_precision: Annotated[float | Literal["marglik"], BeforeValidator(_prior_precision)] = (
-        Field(
-            "marglik",
-            description="Gaussian prior on all readout weights, also the MAP's weight decay; "
-            "marglik: by marginal likelihood",
-        )
-    )
-    link: Literal["mc", "probit", "map"] = Field(
-        "mc", description="predictive: Monte Carlo, centred probit, or the MAP softmax"
-    )
-    n_samples: Count = Field(100, description="link: mc; draws per sample, in logit space")
-
-
-class Aux(Section):
-    """The readout (auxiliary head) on an early layer of the student."""
-
-    layers: list[Annotated[int, Field(ge=1)]] = Field(
-        [3], min_length=1, max_length=1, description="1 = output of the first block"
-    )
-    pooling: Literal["first", "mean"] = Field("first", description="first token, or masked mean")
-    every_n_epochs: Count = Field(1, description="refit after every n-th epoch")
-    start_epoch: Count = Field(1, description="the first epoch after which it is fitted")
-    laplace: Laplace = Field(default=Laplace(), description="its posterior")
-
-
-class Weights(Section):
-    """Per-sample weights wt = exp(beta * cm^alpha)."""
-
-    signal: Literal["margin"] = Field("margin", description="difficulty: cm = p_max - p_second")
-    alpha: float = Field(0.2, ge=0, description="exponent of the margin")
-    beta: float = Field(3.0, ge=0, le=50, description="scale; 0 switches weighting off")
-    reweight_on: Literal["wrong", "all"] = Field(
-        "wrong", description="weights on samples the readout gets wrong, or on all"
-    )
-    reweight_terms: list[Literal["ce", "kd"]] = Field(
-        ["ce", "kd"], min_length=1, description="loss terms that are weighted"
-    )
-    normalize: Literal["none", "mean"] = Field(
-        "none", description="mean: weights divided by their mean over the training set"
+    training: TrainingFields = Field(
+        {
+            "num_train_epochs": 5,
+            "learning_rate": 2e-5,
+            "per_device_train_batch_size": 16,
+        }
     )
 
 

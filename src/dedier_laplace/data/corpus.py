@@ -15,7 +15,7 @@ import numpy as np
 from datasets import Dataset, Features, Value, concatenate_datasets, load_dataset
 from datasets.exceptions import DatasetGenerationError, DatasetNotFoundError
 
-from dedier_laplace.config.schema import Attribute, Data
+from dedier_laplace.config.data import Attribute, Data
 from dedier_laplace.data.attributes import Groups, make_groups, negation_attribute
 from dedier_laplace.data.files import Row, read_pairs, to_pairs
 from dedier_laplace.data.generated import LABELS, Pair, PairGenerator

@@ -10,7 +10,7 @@ from datasets import Dataset
 from torch import Tensor
 from transformers import TrainerCallback
 
-from dedier_laplace.config.schema import Aux, Weights
+from dedier_laplace.config.readout import Aux, Weights
 from dedier_laplace.data.attributes import Groups
 from dedier_laplace.data.tokens import INDEX, LABELS
 from dedier_laplace.distillation.methods import Batch, Method

@@ -14,7 +14,8 @@ from safetensors.torch import save_file
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from dedier_laplace.config import Config
-from dedier_laplace.config.schema import NAME_PATTERN, Student, Teacher
+from dedier_laplace.config.schema import Student, Teacher
+from dedier_laplace.config.section import NAME_PATTERN
 from dedier_laplace.data.tokens import INDEX
 from dedier_laplace.distillation.methods.base import find_method
 from dedier_laplace.distillation.trainer import DistillationTrainer
