@@ -1,192 +1,29 @@
 import pytest
 import torch
-from datasets import Dataset
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
-from dedier_laplace.data.generated import word_tokenizer
-from dedier_laplace.data.tokens import tokenize
 from dedier_laplace.errors import UserError
 from dedier_laplace.models import (
     accepted_inputs,
+    chosen_layers,
     classifier_from_config,
-    classify,
     encoder_layers,
-    hidden_state,
+    final_linear,
     label_order,
     load_classifier,
     load_tokenizer,
     load_trained,
-    pool,
-    readout_features,
-    refuse_layer_beyond,
 )
 
 LABELS = ["entailment", "neutral", "contradiction"]
-DEPTH, WIDTH = 3, 16
+DEPTH = 3  # of the tiny models
 USUAL = {
     "num_hidden_layers": DEPTH,
-    "hidden_size": WIDTH,
+    "hidden_size": 16,
     "intermediate_size": 32,
     "num_attention_heads": 2,
     "max_position_embeddings": 70,
 }
-CONFIGS = {
-    "bert": USUAL,
-    "roberta": USUAL,
-    "electra": USUAL | {"embedding_size": 8},
-    "distilbert": {
-        "n_layers": DEPTH,
-        "dim": WIDTH,
-        "hidden_dim": 32,
-        "n_heads": 2,
-        "max_position_embeddings": 70,
-    },
-}
-
-
-@pytest.fixture(scope="module")
-def tokenizer():
-    return word_tokenizer()
-
-
-@pytest.fixture
-def make(tokenizer):
-    """A tiny model with random weights."""
-
-    def from_type(model_type="bert"):
-        torch.manual_seed(0)
-        fields = {"model_type": model_type, **CONFIGS[model_type]}
-        return classifier_from_config(fields, tokenizer, LABELS).eval()
-
-    return from_type
-
-
-@pytest.fixture
-def inputs(tokenizer):
-    """Three samples, the last two padded."""
-    generator = torch.Generator().manual_seed(0)
-    ids = torch.randint(5, len(tokenizer), (3, 9), generator=generator)
-    mask = torch.ones_like(ids)
-    for row, length in enumerate((9, 6, 4)):
-        ids[row, length:], mask[row, length:] = tokenizer.pad_token_id, 0
-    return {"input_ids": ids, "attention_mask": mask}
-
-
-@pytest.fixture
-def split(tokenizer):
-    """Tokenized pairs of unequal lengths, in no order of length."""
-    special = set(tokenizer.all_special_tokens)
-    words = [word for word in sorted(tokenizer.get_vocab()) if word not in special]
-    sizes = [3, 9, 1, 6, 2, 9, 4]
-    rows = Dataset.from_dict(
-        {
-            "premise": [" ".join(words[i : i + n]) for i, n in enumerate(sizes)],
-            "hypothesis": [words[-i - 1] for i in range(len(sizes))],
-            "label": [i % 3 for i in range(len(sizes))],
-        }
-    )
-    return tokenize(rows, tokenizer, 64, {"input_ids", "attention_mask"})
-
-
-def each_alone(split, function):
-    """`function` of every sample, without batches or padding."""
-    rows = [split[i] for i in range(len(split))]
-    with torch.no_grad():
-        return torch.cat(
-            [
-                function({key: torch.tensor([row[key]]) for key in ("input_ids", "attention_mask")})
-                for row in rows
-            ]
-        )
-
-
-@pytest.mark.parametrize("model_type", CONFIGS)
-@pytest.mark.parametrize("layer", range(1, DEPTH + 1))
-def test_hidden_state_equals_that_of_a_full_pass(make, inputs, model_type, layer):
-    model = make(model_type)
-    with torch.no_grad():
-        expected = model(**inputs, output_hidden_states=True).hidden_states[layer]
-        found = hidden_state(model, inputs, layer)
-    assert found.shape == (3, 9, WIDTH)
-    torch.testing.assert_close(found, expected)
-
-
-@pytest.mark.parametrize("model_type", CONFIGS)
-def test_blocks_behind_the_layer_are_never_run(make, inputs, model_type):
-    model, calls = make(model_type), []
-    for number, block in enumerate(encoder_layers(model), start=1):
-        block.register_forward_hook(lambda *_, number=number: calls.append(number))
-    model.classifier.register_forward_hook(lambda *_: calls.append("head"))
-    hidden_state(model, inputs, 2)
-    assert calls == [1, 2]
-    model(**inputs)
-    assert calls == [1, 2, 1, 2, 3, "head"]
-
-
-def test_reading_a_hidden_state_leaves_no_hook_behind(make, inputs):
-    model = make()
-    expected = model(**inputs).logits
-    hidden_state(model, inputs, 1)
-    torch.testing.assert_close(model(**inputs).logits, expected)
-    with pytest.raises(IndexError):
-        hidden_state(model, {**inputs, "input_ids": inputs["input_ids"] + 10**6}, 1)
-    assert all(not block._forward_hooks for block in encoder_layers(model))
-
-
-def test_mean_pooling_ignores_padding():
-    state = torch.randn(2, 4, 3)
-    mask = torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0]])
-    found = pool(state, mask, "mean")
-    torch.testing.assert_close(found, torch.stack([state[0].mean(0), state[1, :2].mean(0)]))
-    state[1, 2:] = 1e6
-    torch.testing.assert_close(pool(state, mask, "mean"), found)
-
-
-def test_first_pooling_takes_the_first_token():
-    state = torch.randn(2, 4, 3)
-    assert torch.equal(pool(state, torch.ones(2, 4), "first"), state[:, 0])
-
-
-@pytest.mark.parametrize("batch_size", [1, 3, 64])
-def test_logits_keep_the_samples_order_whatever_the_batch_size(make, split, tokenizer, batch_size):
-    model = make()
-    expected = each_alone(split, lambda x: model(**x).logits)
-    found = classify(model, split, tokenizer, batch_size)
-    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
-    assert len(found.unique(dim=0)) == len(split)
-
-
-@pytest.mark.parametrize("pooling", ["first", "mean"])
-@pytest.mark.parametrize("batch_size", [1, 3, 64])
-def test_features_keep_the_samples_order_whatever_the_batch_size(
-    make, split, tokenizer, batch_size, pooling
-):
-    model = make("distilbert")
-    expected = each_alone(
-        split, lambda x: pool(hidden_state(model, x, 2), x["attention_mask"], pooling)
-    )
-    found = readout_features(model, split, tokenizer, batch_size, 2, pooling)
-    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
-
-
-@pytest.mark.parametrize("training", [True, False])
-def test_forward_passes_have_no_dropout_and_leave_the_mode_as_it_was(
-    make, split, tokenizer, training
-):
-    model = make().train(training)
-    assert model.config.hidden_dropout_prob > 0
-    for function in (
-        lambda: classify(model, split, tokenizer, 4),
-        lambda: readout_features(model, split, tokenizer, 4, 1, "first"),
-    ):
-        first = function()
-        assert torch.equal(first, function())
-        assert not first.requires_grad
-        assert all(module.training == training for module in model.modules())
-
-
-def test_logits_of_half_precision_models_are_float32(make, split, tokenizer):
-    assert classify(make().to(torch.bfloat16), split, tokenizer, 4).dtype == torch.float32
 
 
 def test_label_order_goes_by_name_in_any_case(make):
@@ -208,21 +45,38 @@ def test_other_labels_are_refused_by_name(make, names):
 @pytest.mark.parametrize("layer", [0, DEPTH + 1])
 def test_layer_the_model_does_not_have_names_its_depth(make, layer):
     with pytest.raises(UserError, match=f"layer {layer}, but the student has {DEPTH} layers"):
-        refuse_layer_beyond(len(encoder_layers(make())), layer)
+        chosen_layers([1, layer], len(encoder_layers(make())))
 
 
-@pytest.mark.parametrize("model_type", CONFIGS)
-def test_every_layer_of_the_model_is_accepted(make, model_type):
-    for layer in range(1, DEPTH + 1):
-        refuse_layer_beyond(len(encoder_layers(make(model_type))), layer)
+def test_layers_of_the_model_are_accepted_and_all_means_each(make, model_type):
+    depth = len(encoder_layers(make(model_type)))
+    assert chosen_layers([1, DEPTH], depth) == [1, DEPTH]
+    assert chosen_layers("all", depth) == [1, 2, 3]
 
 
-def test_model_from_a_config_fits_tokenizer_and_labels(make, tokenizer):
-    for model_type in CONFIGS:
-        model = make(model_type)
-        assert model.get_input_embeddings().num_embeddings == len(tokenizer)
-        assert model.config.id2label == dict(enumerate(LABELS))
-        assert model.config.label2id == {name: i for i, name in enumerate(LABELS)}
+def test_final_linear_is_the_one_that_makes_the_logits(make, model_type, inputs):
+    model = make(model_type)
+    parent, name = final_linear(model)
+    with torch.no_grad():
+        getattr(parent, name).bias += torch.tensor([1.0, 2.0, 3.0])
+        shifted = model(**inputs).logits
+        getattr(parent, name).bias -= torch.tensor([1.0, 2.0, 3.0])
+    expected = model(**inputs).logits + torch.tensor([1.0, 2.0, 3.0])
+    torch.testing.assert_close(shifted, expected)
+
+
+def test_model_that_ends_in_no_linear_layer_of_its_labels_is_refused(make):
+    model = make()
+    model.classifier = torch.nn.Identity()
+    with pytest.raises(UserError, match="cannot be reused"):
+        final_linear(model)
+
+
+def test_model_from_a_config_fits_tokenizer_and_labels(make, model_type, tokenizer):
+    model = make(model_type)
+    assert model.get_input_embeddings().num_embeddings == len(tokenizer)
+    assert model.config.id2label == dict(enumerate(LABELS))
+    assert model.config.label2id == {name: i for i, name in enumerate(LABELS)}
 
 
 @pytest.mark.parametrize(

@@ -1,14 +1,15 @@
 """The stages end to end on the generated corpus, with models that train in seconds."""
 
-import dataclasses
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from dedier_laplace.readout.exits import Exits
 from pyarrow import parquet
 from safetensors.torch import load_file
+from tiny import LAYERS, assert_same_model, in_folder, student, weights_of
 from transformers import (
     AutoModelForSequenceClassification,
     BertConfig,
@@ -25,65 +26,18 @@ from dedier_laplace import (
     train_student,
     train_teacher,
 )
-from dedier_laplace.config import Config, with_overrides
+from dedier_laplace.config import with_overrides
 from dedier_laplace.data.attributes import make_groups
 from dedier_laplace.data.generated import word_tokenizer
 from dedier_laplace.evaluation.groups import group_metrics
 from dedier_laplace.pipeline.evaluation import named_models
+from dedier_laplace.pipeline.sources import TrainingSources
 from dedier_laplace.pipeline.stages import check_name
-from dedier_laplace.readout.laplace import LaplaceReadout
-from dedier_laplace.run_folder import RunFolder
-
-LAYERS = 3
-TINY = [
-    "seed=0",
-    "data.generated={train: 240, validation_per_group: 8, test_per_group: 10, unlabelled: 64}",
-    "teacher.model.config={model_type: bert, num_hidden_layers: 2, hidden_size: 16,"
-    " intermediate_size: 32, num_attention_heads: 2, max_position_embeddings: 64}",
-    "teacher.model.pretraining={num_train_epochs: 1, per_device_train_batch_size: 32}",
-    "teacher.training={num_train_epochs: 1, per_device_train_batch_size: 32}",
-    f"student.model.config={{model_type: distilbert, n_layers: {LAYERS}, dim: 16,"
-    " hidden_dim: 32, n_heads: 2, max_position_embeddings: 64}",
-    "student.model.pretraining=null",
-    "student.training={num_train_epochs: 3, per_device_train_batch_size: 32}",
-    "aux={layers: [2], pooling: mean, laplace: {prior_precision: 1.0}}",
-    "students=[{student: {method: erm}}, {student: {method: kd}}, {student: {method: dedier}},"
-    " {student: {method: laplace}}]",
-]
 
 
-def tiny(*overrides: str):
-    return load_config(None, [*TINY, *overrides])
-
-
-@pytest.fixture(scope="session")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Workspace, list[dict]]:
-    workspace = Workspace.open(tiny(), tmp_path_factory.mktemp("run"))
-    return workspace, run(workspace)
-
-
-def in_folder(workspace: Workspace, config: Config, output: Path) -> Workspace:
-    """Another config in a run folder of its own, on the same corpus."""
-    folder = RunFolder.at(output)
-    return dataclasses.replace(workspace, config=config, run_config=config, folder=folder)
-
-
-def student(workspace: Workspace, output: Path, overrides: dict) -> Path:
-    """A student trained in a folder of its own by the teacher of `workspace`."""
-    config = with_overrides(workspace.config, overrides)
-    other = in_folder(workspace, config, output)
-    return train_student(other, teacher=workspace.folder.teacher)
-
-
-def weights_of(folder: Path) -> dict[str, torch.Tensor]:
-    return load_file(folder / "model.safetensors")
-
-
-def assert_same_model(one: Path, other: Path) -> None:
-    first, second = weights_of(one), weights_of(other)
-    assert first.keys() == second.keys()
-    for name, tensor in first.items():
-        assert torch.equal(tensor, second[name]), name
+def sources(workspace: Workspace, teacher: Path) -> TrainingSources:
+    model, _ = workspace.start_model(workspace.config.student)
+    return TrainingSources(workspace, model, teacher)
 
 
 def test_run_leaves_every_model_evaluation_and_table(finished: tuple) -> None:
@@ -155,7 +109,7 @@ def test_every_epoch_is_recorded(finished: tuple) -> None:
 def test_readout_beside_the_model_gives_the_weights_beside_it(finished: tuple) -> None:
     workspace, _ = finished
     folder = workspace.folder.student("dedier-layer2")
-    readout = LaplaceReadout.load(folder / "readout")
+    readout = Exits.load(folder / "readout").readouts[2]
     weights = load_file(folder / "sample_weights.safetensors")["weights"]
     assert readout.weight.shape == (3, 17)
     assert len(weights) == 240
@@ -201,7 +155,7 @@ def test_teacher_logits_are_computed_once(finished: tuple) -> None:
     workspace, _ = finished
     cached = list((workspace.folder.cache / "teacher_logits").glob("*.safetensors"))
     assert len(cached) == 1
-    assert load_file(cached[0])["logits"].shape == (240, 3)
+    assert load_file(cached[0])["teacher_logits"].shape == (240, 3)
 
 
 def test_a_teacher_with_another_label_order_teaches_the_same(
@@ -217,8 +171,15 @@ def test_a_teacher_with_another_label_order_teaches_the_same(
     teacher.config.label2id = {name: number for number, name in enumerate(names)}
     teacher.save_pretrained(tmp_path / "teacher")
     word_tokenizer().save_pretrained(tmp_path / "teacher")
-    expected = workspace.teacher_logits(workspace.folder.teacher)
-    torch.testing.assert_close(workspace.teacher_logits(tmp_path / "teacher"), expected)
+    expected, found = (
+        sources(workspace, folder) for folder in (workspace.folder.teacher, tmp_path / "teacher")
+    )
+    torch.testing.assert_close(found.teacher_logits(), expected.teacher_logits())
+    torch.testing.assert_close(found.teacher_features(), expected.teacher_features())
+    for own, other in zip(
+        expected.teacher_head().parameters(), found.teacher_head().parameters(), strict=True
+    ):
+        assert torch.equal(own, other)
 
 
 def test_selecting_an_epoch_keeps_the_best_of_validation(finished: tuple, tmp_path: Path) -> None:
@@ -259,7 +220,7 @@ def test_a_model_with_other_labels_is_refused(finished: tuple, tmp_path: Path) -
     with pytest.raises(UserError, match=r"label_0, label_1.*id2label"):
         evaluate(workspace, {"binary": tmp_path / "binary"})
     with pytest.raises(UserError, match="id2label"):
-        workspace.teacher_logits(tmp_path / "binary")
+        sources(workspace, tmp_path / "binary").teacher_logits()
 
 
 def test_an_encoder_without_a_classifier_is_not_evaluated(finished: tuple, tmp_path: Path) -> None:

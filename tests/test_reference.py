@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from dedier_laplace import (
+    GroupDRO,
     LaplaceReadout,
     confidence_margin,
     distillation_loss,
@@ -102,6 +103,15 @@ def test_loss_equals_the_formula_at_temperature_2(reference):
             reweight_terms=case["reweight_terms"],
         )
         close(loss, case["loss"], rtol=1e-8)
+
+
+def test_group_dro_equals_the_published_code(reference):
+    given = reference("group_dro")
+    dro = GroupDRO(given["n_groups"], given["eta"], given["generalization_adjustment"])
+    for step in given["steps"]:
+        loss = dro.loss(*(torch.tensor(step[key]) for key in ("logits", "labels", "groups")))
+        assert float(loss) == pytest.approx(step["loss"], abs=1e-5)
+        close(dro.q.double(), step["q"], atol=1e-5)
 
 
 def fit(given, hessian):

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from dedier_laplace.config import Config, load_config
     from dedier_laplace.data.attributes import negation_attribute
+    from dedier_laplace.distillation.group_dro import GroupDRO
     from dedier_laplace.distillation.loss import distillation_loss
     from dedier_laplace.distillation.weights import sample_weights
     from dedier_laplace.errors import UserError
@@ -24,6 +25,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Config": "config",
+    "GroupDRO": "distillation.group_dro",
     "LaplaceReadout": "readout.laplace",
     "UserError": "errors",
     "Workspace": "pipeline",
@@ -40,6 +42,7 @@ _HOMES = {
 
 __all__ = [
     "Config",
+    "GroupDRO",
     "LaplaceReadout",
     "UserError",
     "Workspace",

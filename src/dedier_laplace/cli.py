@@ -20,6 +20,7 @@ from dedier_laplace.errors import UserError
 if TYPE_CHECKING:
     from dedier_laplace.config import Config
     from dedier_laplace.pipeline import Workspace
+    from dedier_laplace.report.tables import Table
 
 app = typer.Typer(
     name="dedier",
@@ -94,7 +95,13 @@ def train_teacher(
 def train_student(
     config: ConfigFile = None,
     method: Annotated[
-        str | None, typer.Option("--method", "-m", help="erm, kd, dedier or laplace.")
+        str | None,
+        typer.Option(
+            "--method",
+            "-m",
+            help="erm, kd, dedier, laplace, jtt, group_dro, simkd, dett, or a control: shuffled, "
+            "uniform.",
+        ),
     ] = None,
     aux_layer: Annotated[
         int | None, typer.Option("--aux-layer", help="Student layer the readout reads, from 1.")
@@ -145,6 +152,9 @@ def evaluate(
         str | None, typer.Option("--groups", help="Attribute of the groups, such as negation.")
     ] = None,
     split: Annotated[str | None, typer.Option("--split", help="validation or test.")] = None,
+    exits: Annotated[
+        bool, typer.Option("--exits", help="Also fit a readout on every layer and evaluate each.")
+    ] = False,
     set_: Overrides = None,
     output: Output = DEFAULT_OUTPUT,
     seed: Seed = None,
@@ -152,11 +162,13 @@ def evaluate(
     quiet: Quiet = False,
     overwrite: Overwrite = False,
 ) -> None:
-    """Evaluate models per group: accuracy, worst group, mean of groups.
+    """Evaluate models per group: accuracy, worst group, mean of groups; with --exits their layers.
 
     Examples:
 
         dedier eval --groups negation
+
+        dedier eval --exits --model runs/default/students/kd
 
         dedier eval --model my-model --config mnli --split validation
     """
@@ -165,7 +177,11 @@ def evaluate(
         from dedier_laplace import pipeline
 
         models = pipeline.named_models(model) if model else None
-        _print_table(pipeline.evaluate(workspace, models, overwrite=overwrite))
+        evaluations = pipeline.evaluate(workspace, models, overwrite=overwrite)
+        _print_tables(pipeline.tables(evaluations))
+        if exits:
+            for record in pipeline.evaluate_exits(workspace, evaluations):
+                _print_tables(pipeline.exits_tables(record))
 
 
 @app.command()
@@ -190,7 +206,7 @@ def run(
     with _workspace(loaded, output, quiet) as workspace:
         from dedier_laplace import pipeline
 
-        _print_table(pipeline.run(workspace, overwrite=overwrite))
+        _print_tables(pipeline.tables(pipeline.run(workspace, overwrite=overwrite)))
 
 
 @app.command()
@@ -322,7 +338,7 @@ def _console() -> Any:
     return Console() if sys.stdout.isatty() else Console(width=200)
 
 
-def _print_table(evaluations: list[dict[str, Any]]) -> None:
-    from dedier_laplace.report.tables import rich_table
-
-    _console().print(rich_table(evaluations))
+def _print_tables(tables: list[Table]) -> None:
+    console = _console()
+    for table in tables:
+        console.print(table.rich())

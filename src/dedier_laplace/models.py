@@ -1,4 +1,4 @@
-"""Teacher and student models: loading, label order, hidden states up to a layer, forward passes.
+"""Teacher and student models: loading, label order, where their layers and heads are.
 
 A model is anything `AutoModelForSequenceClassification` knows, saved as a Hugging Face folder.
 """
@@ -7,27 +7,23 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import torch
-from datasets import Dataset
 from safetensors import SafetensorError
-from torch import Tensor, nn
-from tqdm.auto import tqdm
+from torch import nn
 from transformers import (
     CONFIG_MAPPING,
     AutoConfig,
     AutoModelForSequenceClassification,
     AutoTokenizer,
-    DataCollatorWithPadding,
     PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
 
-from dedier_laplace.data.tokens import INDEX, LABELS, lengths
 from dedier_laplace.errors import UserError, nearest
 
 
@@ -204,114 +200,41 @@ def encoder_layers(model: PreTrainedModel) -> nn.ModuleList:
     raise UserError(f"{type(model).__name__} has no list of {depth} layers to read from.")
 
 
-def refuse_layer_beyond(depth: int, layer: int) -> None:
-    """Refuse a layer that a student of this depth does not have.
+def chosen_layers(layers: Sequence[int] | Literal["all"], depth: int) -> list[int]:
+    """The layers that `aux.layers` means on a student of this depth, in order.
 
     Raises:
-        UserError: it is not one of 1..depth.
+        UserError: one is not among 1..depth.
     """
-    if not 1 <= layer <= depth:
+    if layers == "all":
+        return list(range(1, depth + 1))
+    beyond = next((layer for layer in layers if not 1 <= layer <= depth), None)
+    if beyond is not None:
         raise UserError(
-            f"aux.layers names layer {layer}, but the student has {depth} layers: "
-            f"choose one from 1 to {depth}."
+            f"aux.layers names layer {beyond}, but the student has {depth} layers: "
+            f"choose from 1 to {depth}."
         )
+    return list(layers)
 
 
-class _Reached(Exception):
-    """Carries the hidden state out of a forward pass that needs to go no further."""
+def final_linear(model: PreTrainedModel) -> tuple[nn.Module, str]:
+    """Where a classifier's last linear layer hangs: its parent module and its name there.
 
-    def __init__(self, state: Tensor) -> None:
-        self.state = state
-
-
-def hidden_state(model: PreTrainedModel, inputs: dict[str, Tensor], layer: int) -> Tensor:
-    """Output of block `layer` (1 = the first), computing nothing behind it.
-
-    Equals `hidden_states[layer]` of a full pass.
-
-    Args:
-        inputs: input ids and what else the model accepts, each [B, L].
-
-    Returns:
-        [B, L, D].
+    Raises:
+        UserError: the model ends in no linear layer of one output a label.
     """
-
-    def stop(module: nn.Module, args: Any, output: Any) -> None:
-        raise _Reached(output if isinstance(output, Tensor) else output[0])
-
-    handle = encoder_layers(model)[layer - 1].register_forward_hook(stop)
-    try:
-        model.base_model(**inputs)
-    except _Reached as reached:
-        return reached.state
-    finally:
-        handle.remove()
-    raise RuntimeError(f"the forward pass never reached layer {layer}")
-
-
-def pool(state: Tensor, attention_mask: Tensor, pooling: str) -> Tensor:
-    """One vector a sample: the first token's, or the mean over tokens that are not padding.
-
-    Args:
-        state: [B, L, D].
-        attention_mask: [B, L], 1 where there is a token.
-        pooling: `first` or `mean`.
-
-    Returns:
-        [B, D].
-    """
-    if pooling == "first":
-        return state[:, 0]
-    mask = attention_mask.unsqueeze(-1).to(state.dtype)
-    return (state * mask).sum(1) / mask.sum(1)
-
-
-def classify(
-    model: PreTrainedModel, tokenized: Dataset, tokenizer: PreTrainedTokenizerBase, batch_size: int
-) -> Tensor:
-    """Logits [N, C] of every sample, float32 on the CPU."""
-    return _forward(model, tokenized, tokenizer, batch_size, lambda x: model(**x).logits, "logits")
-
-
-def readout_features(
-    model: PreTrainedModel,
-    tokenized: Dataset,
-    tokenizer: PreTrainedTokenizerBase,
-    batch_size: int,
-    layer: int,
-    pooling: str,
-) -> Tensor:
-    """Pooled hidden states [N, D] of a layer, float32 on the CPU; the pass stops at that layer."""
-
-    def features(inputs: dict[str, Tensor]) -> Tensor:
-        return pool(hidden_state(model, inputs, layer), inputs["attention_mask"], pooling)
-
-    return _forward(model, tokenized, tokenizer, batch_size, features, f"layer {layer}")
-
-
-@torch.no_grad()
-def _forward(
-    model: PreTrainedModel,
-    tokenized: Dataset,
-    tokenizer: PreTrainedTokenizerBase,
-    batch_size: int,
-    function: Callable[[dict[str, Tensor]], Tensor],
-    description: str,
-) -> Tensor:
-    """`function` of every sample in evaluation mode, batched by length: little is padding."""
-    was_training = model.training
-    model.eval()
-    collate = DataCollatorWithPadding(tokenizer)
-    sizes = torch.tensor(lengths(tokenized))
-    order = sizes.argsort(descending=True, stable=True)
-    inputs_only = tokenized.remove_columns([INDEX, LABELS])
-    results: list[Tensor] = []
-    for batch in tqdm(order.split(batch_size), desc=description, leave=False):
-        rows = inputs_only[batch.tolist()]
-        samples = [dict(zip(rows, row, strict=True)) for row in zip(*rows.values(), strict=True)]
-        padded = collate(samples)
-        on_device = {name: tensor.to(model.device) for name, tensor in padded.items()}
-        results.append(function(on_device).float().cpu())
-    model.train(was_training)
-    restored = torch.cat(results)
-    return torch.empty_like(restored).index_copy_(0, order, restored)
+    inside = {id(module) for module in model.base_model.modules()}
+    names = [
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear)
+        and module.out_features == model.config.num_labels
+        and id(module) not in inside
+    ]
+    if not names:
+        raise UserError(
+            f"{type(model).__name__} has no linear layer that ends in its "
+            f"{model.config.num_labels} labels, so its head cannot be reused."
+        )
+    parent, _, name = names[-1].rpartition(".")
+    return model.get_submodule(parent), name

@@ -16,7 +16,7 @@ import os
 import platform
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -145,10 +145,21 @@ def model_fingerprint(model_folder: Path) -> str:
 
 def write_text(path: Path, text: str) -> None:
     """Write a file beside, then rename it into place."""
+    _written_whole(path, lambda partial: partial.write_text(text, encoding="utf-8"))
+
+
+def write_parquet(path: Path, table: Any) -> None:
+    """Write a pyarrow table atomically."""
+    from pyarrow import parquet
+
+    _written_whole(path, lambda partial: parquet.write_table(table, partial))
+
+
+def _written_whole(path: Path, write: Callable[[Path], Any]) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(f".{path.name}.partial")
-        partial.write_text(text, encoding="utf-8")
+        write(partial)
         os.replace(partial, path)
     except OSError as error:
         raise UserError(f"{path} cannot be written: {error}.") from error

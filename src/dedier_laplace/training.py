@@ -22,13 +22,14 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
     Trainer,
+    TrainerCallback,
     TrainingArguments,
 )
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from dedier_laplace.config.load import training_values
 from dedier_laplace.errors import UserError
-from dedier_laplace.models import classify
+from dedier_laplace.inference import classify
 
 log = logging.getLogger(__name__)
 
@@ -91,6 +92,16 @@ def check_device(device: str) -> None:
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if not available.get(device, True):
         raise UserError(f"The device {device} is not available here; use --device auto or cpu.")
+
+
+class StopAfter(TrainerCallback):
+    """Ends training after an epoch, on the schedule of the whole training."""
+
+    def __init__(self, epochs: int) -> None:
+        self.epochs = epochs
+
+    def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        control.should_training_stop = ceil(state.epoch) >= self.epochs
 
 
 class _Bar(ProgressCallback):

@@ -78,3 +78,56 @@ def test_separable_data_with_more_features_than_samples_is_fitted():
     weight = fit_map(inputs, labels, 1e-3, inputs.new_zeros(C, 20))
     assert torch.isfinite(weight).all()
     assert torch.equal((inputs @ weight.T).argmax(1), labels)
+
+
+@pytest.mark.parametrize("prior", [0.1, 1.0, 100.0])
+@pytest.mark.parametrize("batch_size", [7, 64, 1000])
+def test_minibatches_find_what_lbfgs_finds(data, prior, batch_size):
+    inputs, labels = data
+    expected = fit_map(inputs, labels, prior, zeros(inputs))
+    found = fit_map(
+        inputs, labels, prior, zeros(inputs), tolerance=1e-7, batch_size=batch_size, seed=1
+    )
+    assert (found - expected).norm() < 1e-4 * expected.norm()
+
+
+def test_minibatches_find_the_same_in_float32(data):
+    inputs, labels = data
+    expected = fit_map(inputs, labels, 1.0, zeros(inputs))
+    found = fit_map(inputs.float(), labels, 1.0, zeros(inputs), batch_size=32)
+    assert found.dtype == torch.float32
+    assert (found - expected).norm() < 2e-3 * expected.norm()
+
+
+def test_seed_decides_the_minibatches(data):
+    inputs, labels = data
+    before = torch.get_rng_state()
+    one, same, other = (
+        fit_map(inputs, labels, 1.0, zeros(inputs), tolerance=1e-3, batch_size=16, seed=seed)
+        for seed in (0, 0, 1)
+    )
+    assert torch.equal(one, same)
+    assert not torch.equal(one, other)
+    assert torch.equal(before, torch.get_rng_state())
+
+
+@pytest.mark.parametrize("batch_size", [None, 32])
+def test_smaller_tolerance_comes_nearer_to_the_optimum(data, batch_size):
+    inputs, labels = (data[0].float(), data[1])
+    expected = fit_map(*data, 1.0, zeros(data[0]))
+    errors = [
+        (
+            fit_map(inputs, labels, 1.0, zeros(inputs), tolerance=size, batch_size=batch_size)
+            - expected
+        ).norm()
+        for size in (1e-1, 1e-3, 1e-5)
+    ]
+    assert errors[0] > errors[1] > errors[2]
+
+
+def test_start_at_the_optimum_stays_there(data):
+    inputs, labels = data
+    optimum = fit_map(inputs, labels, 1.0, zeros(inputs))
+    for batch_size in (None, 16):
+        found = fit_map(inputs, labels, 1.0, optimum, batch_size=batch_size)
+        torch.testing.assert_close(found, optimum, rtol=1e-6, atol=1e-8)

@@ -4,7 +4,7 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
-from dedier_laplace.report.tables import explanation, markdown_table, rich_table, table_rows
+from dedier_laplace.report.tables import accuracy_table
 
 
 def evaluation(model, seed=0, accuracy=0.8, groups=(0.9, 0.7), adjusted=0.85):
@@ -25,8 +25,8 @@ def evaluation(model, seed=0, accuracy=0.8, groups=(0.9, 0.7), adjusted=0.85):
 
 def cells(evaluations):
     """Cell by model and column."""
-    header, rows = table_rows(evaluations)
-    return {row[0]: dict(zip(header[1:], row[1:], strict=True)) for row in rows}
+    table = accuracy_table(evaluations)
+    return {row[0]: dict(zip(table.header[1:], row[1:], strict=True)) for row in table.rows}
 
 
 def test_one_seed_is_a_plain_percentage():
@@ -70,14 +70,14 @@ def test_unknown_adjusted_accuracy_is_absent():
 
 def test_markdown_has_a_row_a_model_and_equal_cells_everywhere():
     runs = [evaluation(model, seed) for seed in (0, 1) for model in ("teacher", "kd", "laplace")]
-    lines = [line for line in markdown_table(runs).splitlines() if line.startswith("|")]
+    lines = [line for line in accuracy_table(runs).markdown().splitlines() if line.startswith("|")]
     assert [line.split("|")[1].strip() for line in lines[2:]] == ["teacher", "kd", "laplace"]
     assert len({line.count("|") for line in lines}) == 1
 
 
 @pytest.mark.parametrize("seeds", [[0], [3, 5]])
 def test_explanation_names_split_size_groups_and_seeds(seeds):
-    text = markdown_table([evaluation("kd", seed) for seed in seeds])
+    text = accuracy_table([evaluation("kd", seed) for seed in seeds]).markdown()
     for word in ("test", "100", "negation", ", ".join(map(str, seeds))):
         assert re.search(rf"\b{word}\b", text.split("\n\n")[1])
 
@@ -85,13 +85,12 @@ def test_explanation_names_split_size_groups_and_seeds(seeds):
 def test_terminal_table_shows_what_the_markdown_shows():
     runs = [evaluation("kd", 0, 0.61), evaluation("kd", 1, 0.63)]
     console = Console(width=200, record=True, file=StringIO())
-    console.print(rich_table(runs))
+    console.print(accuracy_table(runs).rich())
     shown = console.export_text()
-    _, rows = table_rows(runs)
-    assert all(cell in shown for cell in rows[0])
+    assert all(cell in shown for cell in accuracy_table(runs).rows[0])
 
 
 def test_a_model_without_a_known_seed_stands_beside_others():
     own, theirs = evaluation("own", seed=3), evaluation("theirs", seed=None)
-    assert "seed 3." in explanation([own, theirs])
-    assert "seed unknown." in explanation([theirs])
+    assert "seed 3." in accuracy_table([own, theirs]).caption
+    assert "seed unknown." in accuracy_table([theirs]).caption

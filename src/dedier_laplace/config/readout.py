@@ -96,7 +96,7 @@ class Aux(Section):
         None, description="fit readout and posterior on this many random samples; null: on all"
     )
     batch_size: Count | None = Field(
-        None, description="null: full-batch L-BFGS; a number: minibatches of Adam"
+        None, description="null: full-batch L-BFGS; a number: minibatches (SVRG)"
     )
     tolerance: float = Field(
         1e-5, gt=0, lt=1, description="fitting ends when no entry of the mean gradient exceeds it"

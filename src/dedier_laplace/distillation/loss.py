@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import Literal
 
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 
 def distillation_loss(
     student_logits: Tensor,
-    teacher_logits: Tensor,
+    teacher_logits: Tensor | None,
     labels: Tensor,
     *,
     temperature: float,
     kd_weight: float,
     sample_weights: Tensor | None = None,
     reweight_terms: Collection[str] = ("ce", "kd"),
+    reduction: Literal["mean", "none"] = "mean",
 ) -> Tensor:
     """mean_i [(1 - lambda) * wt_i * CE_i + lambda * wt_i * T^2 * KL_i].
 
@@ -26,25 +27,31 @@ def distillation_loss(
 
     Args:
         student_logits: [B, C].
-        teacher_logits: [B, C], in the student's label order.
+        teacher_logits: [B, C], in the student's label order; None: no teacher, the loss is wt * CE.
         labels: [B].
         temperature: T > 0.
         kd_weight: lambda, 0 (cross-entropy alone) to 1 (teacher alone).
         sample_weights: wt [B]; None weighs every sample 1.
         reweight_terms: terms that wt multiplies, of `ce` and `kd`.
+        reduction: `mean` over the batch, or `none`.
 
     Returns:
-        scalar.
+        scalar, or [B] without reduction.
     """
-    ce = F.cross_entropy(student_logits, labels, reduction="none")
-    kl = F.kl_div(
-        F.log_softmax(student_logits / temperature, dim=-1),
-        F.log_softmax(teacher_logits / temperature, dim=-1),
-        reduction="none",
-        log_target=True,
-    ).sum(-1)
-    kd = temperature**2 * kl
-    if sample_weights is not None:
-        ce = ce * sample_weights if "ce" in reweight_terms else ce
-        kd = kd * sample_weights if "kd" in reweight_terms else kd
-    return torch.mean((1 - kd_weight) * ce + kd_weight * kd)
+
+    def weighted(term: str, losses: Tensor) -> Tensor:
+        if sample_weights is None or term not in reweight_terms:
+            return losses
+        return losses * sample_weights
+
+    losses = weighted("ce", F.cross_entropy(student_logits, labels, reduction="none"))
+    if teacher_logits is not None:
+        kl = F.kl_div(
+            F.log_softmax(student_logits / temperature, dim=-1),
+            F.log_softmax(teacher_logits / temperature, dim=-1),
+            reduction="none",
+            log_target=True,
+        ).sum(-1)
+        kd = weighted("kd", temperature**2 * kl)
+        losses = (1 - kd_weight) * losses + kd_weight * kd
+    return losses.mean() if reduction == "mean" else losses

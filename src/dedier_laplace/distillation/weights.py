@@ -9,6 +9,7 @@ from scipy.stats import spearmanr
 from torch import Tensor
 
 from dedier_laplace.data.attributes import Groups
+from dedier_laplace.errors import UserError
 from dedier_laplace.readout.difficulty import confidence_margin
 
 
@@ -20,29 +21,69 @@ def sample_weights(
     beta: float,
     reweight_on: Literal["wrong", "all"] = "wrong",
     normalize: Literal["none", "mean"] = "none",
+    confidence: Tensor | None = None,
 ) -> Tensor:
-    """wt = exp(beta * cm^alpha) where the readout is wrong, 1 elsewhere.
+    """wt = exp(beta * c^alpha) where the readout is wrong, 1 elsewhere.
 
-    DeDiER (Tiwari et al. 2024, eq. 2 and its code); cm is the confidence margin.
+    DeDiER (Tiwari et al. 2024, eq. 2 and its code), where c is the confidence margin cm.
 
     Args:
         probabilities: the readout's, [N, C].
         labels: [N].
-        alpha: exponent of the margin, >= 0.
+        alpha: exponent of the confidence, >= 0.
         beta: scale, >= 0; 0 gives every sample weight 1.
         reweight_on: `wrong` (argmax differs from the label) or `all`.
         normalize: `mean` divides by the mean over the N samples.
+        confidence: c [N], 0 to 1 (see `readout.difficulty.confidence`); None: the margin.
 
     Returns:
         [N], in the type of `probabilities`.
     """
     probabilities = torch.as_tensor(probabilities)
     labels = torch.as_tensor(labels, device=probabilities.device)
-    weights = torch.exp(beta * confidence_margin(probabilities) ** alpha)
+    c = confidence_margin(probabilities) if confidence is None else confidence
+    weights = torch.exp(beta * c**alpha)
     if reweight_on == "wrong":
         wrong = probabilities.argmax(-1) != labels
         weights = torch.where(wrong, weights, torch.ones_like(weights))
     return weights / weights.mean() if normalize == "mean" else weights
+
+
+def error_set_weights(
+    errors: Tensor, upweight: float, normalize: Literal["none", "mean"] = "none"
+) -> Tensor:
+    """`upweight` on JTT's error set, 1 elsewhere (Liu et al. 2021, eq. 3).
+
+    Args:
+        errors: bool [N].
+        upweight: lambda_up; 1 leaves plain training.
+        normalize: `mean` divides by the mean over the N samples.
+
+    Returns:
+        [N].
+    """
+    weights = torch.where(errors, upweight, 1.0)
+    return weights / weights.mean() if normalize == "mean" else weights
+
+
+def check_signal(signal: str, predictive: str, link: str) -> None:
+    """Refuse a signal that a method's predictive does not carry.
+
+    Raises:
+        UserError: it needs a posterior, or draws from it, that are not there.
+    """
+    if signal in ("mutual_information", "logit_variance") and predictive == "map":
+        raise UserError(
+            f"weights.signal is {signal}, which comes from the posterior, but this method reads "
+            "the MAP softmax alone; set student.method to laplace, or the signal to margin or "
+            "entropy."
+        )
+    links = {"mutual_information": ("mc",), "logit_variance": ("mc", "probit")}.get(signal)
+    if links and link not in links:
+        raise UserError(
+            f"weights.signal is {signal}, which aux.laplace.link: {link} does not give; set the "
+            f"link to {' or '.join(links)}."
+        )
 
 
 def effective_sample_size(weights: Tensor) -> float:

@@ -10,19 +10,21 @@ from typing import Any
 
 import pyarrow
 import torch
-from pyarrow import parquet
 
 from dedier_laplace.errors import UserError
 from dedier_laplace.evaluation.groups import group_metrics
-from dedier_laplace.models import classify, label_order, load_tokenizer, load_trained
+from dedier_laplace.inference import classify
+from dedier_laplace.models import label_order, load_tokenizer, load_trained
 from dedier_laplace.pipeline.workspace import Workspace
-from dedier_laplace.report.tables import markdown_table
+from dedier_laplace.report.tables import Table, accuracy_table
+from dedier_laplace.report.weights import weights_table
 from dedier_laplace.run_folder import (
     RECORD,
     fingerprint_of,
     model_fingerprint,
     read_json,
     write_json,
+    write_parquet,
     write_text,
 )
 
@@ -61,9 +63,25 @@ def evaluate(
         _evaluate_one(workspace, name, folder, overwrite) for name, folder in models.items()
     ]
     evaluated = workspace.config.eval
-    table = f"{evaluated.split}-{evaluated.groups}.md"
-    write_text(workspace.folder.root / "report" / table, markdown_table(evaluations))
+    name = f"{evaluated.split}-{evaluated.groups}.md"
+    write_tables(workspace.folder.root / "report" / name, tables(evaluations))
     return evaluations
+
+
+def tables(evaluations: Sequence[dict[str, Any]]) -> list[Table]:
+    """What a report shows of these models: accuracies, and what their weights owe to Laplace."""
+    trainings: dict[str, list[dict[str, Any]]] = {}
+    for evaluation in evaluations:
+        record = Path(evaluation["model_folder"]) / RECORD
+        if record.exists():
+            trainings.setdefault(evaluation["model"], []).append(read_json(record))
+    of_weights = weights_table(trainings)
+    return [accuracy_table(evaluations), *([of_weights] if of_weights else [])]
+
+
+def write_tables(path: Path, shown: Sequence[Table]) -> None:
+    """Tables below one another in a Markdown file."""
+    write_text(path, "\n".join(table.markdown() for table in shown))
 
 
 def named_models(folders: Sequence[Path]) -> dict[str, Path]:
@@ -133,10 +151,7 @@ def _evaluate_one(
             "group": [groups.names[group] for group in groups.index],
         }
     )
-    folder.mkdir(parents=True, exist_ok=True)
-    partial = folder / ".predictions.partial"
-    parquet.write_table(table, partial)
-    partial.replace(predictions_path)
+    write_parquet(predictions_path, table)
     write_json(path, evaluation)
     log.info("%s: evaluated on %s, %d pairs", name, split, len(rows))
     workspace.record_stage(f"evaluations/{name}/{folder.name}", began)

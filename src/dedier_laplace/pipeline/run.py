@@ -7,7 +7,7 @@ from typing import Any
 
 from dedier_laplace.config import Config, with_overrides
 from dedier_laplace.errors import UserError
-from dedier_laplace.pipeline.evaluation import evaluate
+from dedier_laplace.pipeline.evaluation import evaluate, tables, write_tables
 from dedier_laplace.pipeline.stages import (
     check_depth,
     check_name,
@@ -16,8 +16,7 @@ from dedier_laplace.pipeline.stages import (
     train_teacher,
 )
 from dedier_laplace.pipeline.workspace import Workspace
-from dedier_laplace.report.tables import markdown_table
-from dedier_laplace.run_folder import write_json, write_text
+from dedier_laplace.run_folder import write_json
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +47,7 @@ def run(workspace: Workspace, *, overwrite: bool = False) -> list[dict[str, Any]
             models[name] = train_student(student, name=name, overwrite=overwrite)
         evaluations += evaluate(own, models, overwrite=overwrite)
     report = folder.root / "report"
-    write_text(report / "table.md", markdown_table(evaluations))
+    write_tables(report / "table.md", tables(evaluations))
     write_json(report / "table.json", {"evaluations": evaluations})
     return evaluations
 

@@ -14,18 +14,15 @@ from safetensors.torch import save_file
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from dedier_laplace.config import Config
-from dedier_laplace.config.schema import Student, Teacher
 from dedier_laplace.config.section import NAME_PATTERN
+from dedier_laplace.data.attributes import Groups
 from dedier_laplace.data.tokens import INDEX
-from dedier_laplace.distillation.methods.base import find_method
+from dedier_laplace.distillation.methods.base import Method, find_method
+from dedier_laplace.distillation.reweighting import Reweighting
 from dedier_laplace.distillation.trainer import DistillationTrainer
 from dedier_laplace.errors import UserError
-from dedier_laplace.models import (
-    label_order,
-    load_tokenizer,
-    load_trained,
-    refuse_layer_beyond,
-)
+from dedier_laplace.models import chosen_layers, label_order, load_tokenizer, load_trained
+from dedier_laplace.pipeline.sources import TrainingSources
 from dedier_laplace.pipeline.workspace import Workspace, depth_of
 from dedier_laplace.report.model_card import model_card
 from dedier_laplace.run_folder import (
@@ -38,7 +35,7 @@ from dedier_laplace.run_folder import (
     write_json,
     write_text,
 )
-from dedier_laplace.training import EpochTrainer, training_arguments
+from dedier_laplace.training import EpochTrainer
 
 log = logging.getLogger(__name__)
 
@@ -61,9 +58,10 @@ def train_teacher(workspace: Workspace, *, overwrite: bool = False) -> Path:
     config, folder = workspace.config, workspace.folder.teacher
     fingerprint = fingerprint_of(
         data=workspace.data_fingerprint(),
-        teacher=_spec(config.teacher),
+        start=workspace.start_fingerprint(config.teacher),
+        teacher=config.teacher.model_dump(mode="json", exclude={"model", "tokenizer"}),
         seed=config.seed,
-        groups=_selecting_groups(config, config.teacher.select_by),
+        groups=_groups_that_count(config, config.teacher.select_by),
     )
     if already_there(folder, fingerprint, overwrite, "name another --output"):
         log.info("teacher: already trained (%s)", folder)
@@ -79,7 +77,7 @@ def train_teacher(workspace: Workspace, *, overwrite: bool = False) -> Path:
         if config.teacher.fine_tune:
             trainer = EpochTrainer(
                 model,
-                _arguments(workspace, config.teacher, partial / "checkpoints"),
+                workspace.training_arguments(config.teacher, partial / "checkpoints"),
                 workspace.tokenized("train", model, tokenizer).remove_columns(INDEX),
                 tokenizer,
                 validation=workspace.tokenized("validation", model, tokenizer),
@@ -122,40 +120,39 @@ def train_student(
     teacher = _find_teacher(workspace, teacher) if method.needs_teacher else None
     fingerprint = fingerprint_of(
         data=workspace.data_fingerprint(),
-        student=_spec(config.student),
+        start=workspace.start_fingerprint(config.student),
+        student=config.student.model_dump(mode="json", exclude=_FINGERPRINTED_APART),
         seed=config.seed,
-        groups=_selecting_groups(config, config.student.select_by),
+        groups=_groups_that_count(config, config.student.select_by, config.student.sampling),
         teacher=model_fingerprint(teacher) if teacher else None,
-        readout=[config.aux.model_dump(mode="json"), config.weights.model_dump(mode="json")]
-        if method.predictive
-        else None,
+        method=method.settings(),
     )
     if already_there(folder, fingerprint, overwrite, "give it another --name"):
         log.info("student %s: already trained (%s)", name, folder)
         return folder
     began = time.monotonic()
     log.info("student %s: training, seed %d", name, config.seed)
-    teacher_logits = workspace.teacher_logits(teacher) if teacher else None
     model, tokenizer = workspace.start_model(config.student)
+    sources = TrainingSources(workspace, model, teacher)
+    prepared = method.prepare(sources)
     with building(folder) as partial:
         trainer = DistillationTrainer(
             model,
-            _arguments(workspace, config.student, partial / "checkpoints"),
+            workspace.training_arguments(config.student, partial / "checkpoints"),
             workspace.tokenized("train", model, tokenizer),
             tokenizer,
             validation=workspace.tokenized("validation", model, tokenizer),
             metrics=workspace.validation_metrics(),
             epochs_file=partial / EPOCHS,
             method=method,
-            teacher_logits=teacher_logits,
-            aux=config.aux,
-            weights=config.weights,
-            groups=workspace.corpus.groups("train", config.eval.groups),
+            prepared=prepared,
+            groups=sources.groups,
+            sampling=config.student.sampling,
+            reweighting=_reweighting(workspace, method, sources.groups),
         )
         trainer.train()
-        if method.predictive is not None:
-            ids = torch.tensor(workspace.corpus.splits["train"]["id"][:])
-            _save_readout(trainer, ids, partial)
+        _save_weights(workspace, trainer, partial)
+        model = method.finish(model)
         record = {"best_epoch": trainer.best_epoch, "epochs": trainer.epochs}
         _save(workspace, partial, name, model, tokenizer, fingerprint, began, record)
     workspace.record_stage(f"students/{name}", began)
@@ -183,7 +180,7 @@ def check_depth(config: Config) -> None:
         UserError: it is out of range.
     """
     if find_method(config.student.method).predictive is not None:
-        refuse_layer_beyond(depth_of(config.student.model), config.aux.layers[0])
+        chosen_layers(config.aux.layers, depth_of(config.student.model))
 
 
 def student_name(config: Config) -> str:
@@ -191,19 +188,8 @@ def student_name(config: Config) -> str:
     method = config.student.method
     if find_method(method).predictive is None:
         return method
-    return f"{method}-layer{'-'.join(map(str, config.aux.layers))}"
-
-
-def _arguments(workspace: Workspace, spec: Teacher | Student, output_dir: Path) -> Any:
-    return training_arguments(
-        spec.training,
-        output_dir=output_dir,
-        seed=workspace.config.seed,
-        device=workspace.config.device,
-        select_by=spec.select_by,
-        progress=workspace.progress,
-        eval_batch_size=workspace.config.eval.batch_size,
-    )
+    layers = config.aux.layers
+    return f"{method}-layer{'s-all' if layers == 'all' else '-'.join(map(str, layers))}"
 
 
 def _finished_teacher(workspace: Workspace) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
@@ -228,26 +214,40 @@ def _find_teacher(workspace: Workspace, teacher: Path | None) -> Path:
     return own
 
 
-def _spec(spec: Teacher | Student) -> dict[str, Any]:
-    """A block as part of a fingerprint: a local model folder counts by its content."""
-    local = isinstance(spec.model, str) and Path(spec.model).is_dir()
-    content = model_fingerprint(Path(str(spec.model))) if local else None
-    return {**spec.model_dump(mode="json"), "content": content}
+_FINGERPRINTED_APART = {"model", "tokenizer", "jtt", "group_dro"}
 
 
-def _selecting_groups(config: Config, select_by: str) -> Any:
-    """The attribute, where the choice of the epoch depends on it."""
-    if select_by in ("last", "accuracy"):
+def _groups_that_count(config: Config, select_by: str, sampling: str = "random") -> Any:
+    """The attribute, where the choice of the epoch or of the samples depends on it."""
+    if select_by in ("last", "accuracy") and sampling == "random":
         return None
     return config.data.attributes[config.eval.groups].model_dump(mode="json")
 
 
-def _save_readout(trainer: DistillationTrainer, ids: torch.Tensor, folder: Path) -> None:
-    """Readout and weights of the model kept: fitted again if another epoch's were the last."""
-    if trainer.readout is None or trainer.readout_epoch != trainer.best_epoch:
-        trainer.refit(trainer.best_epoch)
-    assert trainer.readout is not None
-    trainer.readout.save(folder / "readout")
+def _reweighting(workspace: Workspace, method: Method, groups: Groups) -> Reweighting | None:
+    config, splits = workspace.config, workspace.corpus.splits
+    if method.predictive is None:
+        return None
+    return Reweighting(
+        method,
+        config.aux,
+        config.weights,
+        labels=torch.tensor(splits["train"]["label"][:]),
+        validation_labels=torch.tensor(splits["validation"]["label"][:]),
+        groups=groups,
+        seed=config.seed,
+    )
+
+
+def _save_weights(workspace: Workspace, trainer: DistillationTrainer, folder: Path) -> None:
+    """Sample weights, and the readout of the model kept: fitted again if it is not the last's."""
+    reweighting = trainer.reweighting
+    if reweighting is not None:
+        if reweighting.exits is None or reweighting.epoch != trainer.best_epoch:
+            trainer.refit(trainer.best_epoch)
+        assert reweighting.exits is not None
+        reweighting.exits.save(folder / "readout")
+    ids = torch.tensor(workspace.corpus.splits["train"]["id"][:])
     weights = {"id": ids, "weights": trainer.sample_weights.cpu()}
     save_file(weights, folder / "sample_weights.safetensors")
 

@@ -13,27 +13,29 @@ from typing import Any
 
 import torch
 from datasets import Dataset
-from safetensors.torch import load_file, save_file
 from torch import Tensor
-from transformers import AutoConfig, PreTrainedModel, PreTrainedTokenizerBase, set_seed
+from transformers import (
+    AutoConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    TrainingArguments,
+    set_seed,
+)
 
 from dedier_laplace.config import Config, with_overrides
 from dedier_laplace.config.explain import resolved
 from dedier_laplace.config.schema import ScratchModel, Student, Teacher
 from dedier_laplace.data.corpus import Corpus, load_corpus, unlabelled_pairs
 from dedier_laplace.data.generated import word_tokenizer
-from dedier_laplace.data.tokens import content_fingerprint, tokenize
+from dedier_laplace.data.tokens import tokenize
 from dedier_laplace.errors import UserError
 from dedier_laplace.evaluation.groups import group_metrics
 from dedier_laplace.models import (
     accepted_inputs,
     check_fit,
     classifier_from_config,
-    classify,
-    label_order,
     load_classifier,
     load_tokenizer,
-    load_trained,
     model_config,
 )
 from dedier_laplace.pretraining import pretrain
@@ -43,7 +45,7 @@ from dedier_laplace.run_folder import (
     fingerprint_of,
     model_fingerprint,
 )
-from dedier_laplace.training import check_device
+from dedier_laplace.training import check_device, training_arguments
 
 log = logging.getLogger(__name__)
 
@@ -136,30 +138,23 @@ class Workspace:
             return torch.device(self.config.device)
         return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
 
-    def teacher_logits(self, teacher_folder: Path) -> Tensor:
-        """The teacher's logits [N, C] on the training split, computed once and kept in the cache.
+    def training_arguments(self, spec: Teacher | Student, output_dir: Path) -> TrainingArguments:
+        """What transformers' Trainer gets from a `teacher` or `student` block."""
+        return training_arguments(
+            spec.training,
+            output_dir=output_dir,
+            seed=self.config.seed,
+            device=self.config.device,
+            select_by=spec.select_by,
+            progress=self.progress,
+            eval_batch_size=self.config.eval.batch_size,
+        )
 
-        Raises:
-            UserError: the teacher cannot be loaded, or its labels are not the corpus's.
-        """
-        teacher, tokenizer = (
-            load_trained(teacher_folder, self.device()),
-            load_tokenizer(teacher_folder),
-        )
-        order = label_order(teacher, self.corpus.label_names, teacher_folder)
-        tokens = self.tokenized("train", teacher, tokenizer)
-        key = fingerprint_of(
-            teacher=model_fingerprint(teacher_folder), tokens=content_fingerprint(tokens)
-        )
-        path = self.folder.cache / "teacher_logits" / f"{key}.safetensors"
-        if not path.exists():
-            log.info("teacher logits of %d training pairs", len(tokens))
-            logits = classify(teacher, tokens, tokenizer, self.config.eval.batch_size)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            partial = path.with_suffix(f".{os.getpid()}.partial")
-            save_file({"logits": logits}, partial)
-            partial.rename(path)
-        return load_file(path)["logits"][:, order]
+    def start_fingerprint(self, spec: Teacher | Student) -> list[Any]:
+        """What a block starts from: model and tokenizer, a local folder's content included."""
+        local = isinstance(spec.model, str) and Path(spec.model).is_dir()
+        content = model_fingerprint(Path(str(spec.model))) if local else None
+        return [*spec.model_dump(mode="json", include={"model", "tokenizer"}).values(), content]
 
     def record_stage(self, stage: str, began: float) -> None:
         """Note in the run folder that a stage which began then (monotonic clock) is finished."""

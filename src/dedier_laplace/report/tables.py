@@ -1,12 +1,13 @@
-"""One table of many evaluations: mean and standard deviation over seeds, a row a model."""
+"""Tables: one shape for the terminal and for Markdown; a row a model, mean and SD over seeds."""
 
 from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from rich.table import Table
+import rich.table
 
 AVERAGES = {
     "accuracy": "accuracy",
@@ -17,8 +18,33 @@ AVERAGES = {
 ABSENT = "absent"
 
 
-def table_rows(evaluations: Sequence[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
-    """Header and rows, in percent: `71.2` for one seed, `71.2 ± 1.3` for several.
+@dataclass(frozen=True)
+class Table:
+    """Cells that are text already, and a caption that says what they show."""
+
+    header: list[str]
+    rows: list[list[str]]
+    caption: str
+
+    def rich(self) -> rich.table.Table:
+        """For a terminal."""
+        table = rich.table.Table(caption=self.caption, caption_justify="left")
+        for number, name in enumerate(self.header):
+            first = number == 0
+            table.add_column(name, justify="left" if first else "right", no_wrap=first)
+        for row in self.rows:
+            table.add_row(*row)
+        return table
+
+    def markdown(self) -> str:
+        """For a paper's repository."""
+        lines = [self.header, ["---", *["---:"] * (len(self.header) - 1)], *self.rows]
+        body = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+        return f"{body}\n\n{self.caption}\n"
+
+
+def accuracy_table(evaluations: Sequence[dict[str, Any]]) -> Table:
+    """Accuracies in percent: `71.2` for one seed, `71.2 ± 1.3` for several.
 
     Args:
         evaluations: of any models and seeds, on one split and attribute. Rows keep the order in
@@ -26,7 +52,6 @@ def table_rows(evaluations: Sequence[dict[str, Any]]) -> tuple[list[str], list[l
     """
     names = list(dict.fromkeys(evaluation["model"] for evaluation in evaluations))
     groups = [group["name"] for group in evaluations[0]["groups"]]
-    header = ["model", *AVERAGES, *groups]
     rows = []
     for name in names:
         runs = [evaluation for evaluation in evaluations if evaluation["model"] == name]
@@ -40,12 +65,11 @@ def table_rows(evaluations: Sequence[dict[str, Any]]) -> tuple[list[str], list[l
             ]
             for wanted in groups
         ]
-        rows.append([name, *(_cell(values) for values in columns)])
-    return header, rows
+        rows.append([name, *(percent(values) for values in columns)])
+    return Table(["model", *AVERAGES, *groups], rows, _explanation(evaluations))
 
 
-def explanation(evaluations: Sequence[dict[str, Any]]) -> str:
-    """What the table shows, in words."""
+def _explanation(evaluations: Sequence[dict[str, Any]]) -> str:
     first = evaluations[0]
     # a model trained elsewhere has no seed that we know
     seeds = sorted({e["seed"] for e in evaluations if e["seed"] is not None})
@@ -58,27 +82,8 @@ def explanation(evaluations: Sequence[dict[str, Any]]) -> str:
     )
 
 
-def rich_table(evaluations: Sequence[dict[str, Any]]) -> Table:
-    """The table for a terminal."""
-    header, rows = table_rows(evaluations)
-    table = Table(caption=explanation(evaluations), caption_justify="left")
-    for number, name in enumerate(header):
-        first = number == 0
-        table.add_column(name, justify="left" if first else "right", no_wrap=first)
-    for row in rows:
-        table.add_row(*row)
-    return table
-
-
-def markdown_table(evaluations: Sequence[dict[str, Any]]) -> str:
-    """The table for a paper's repository."""
-    header, rows = table_rows(evaluations)
-    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
-    body = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    return f"{body}\n\n{explanation(evaluations)}\n"
-
-
-def _cell(values: Sequence[float | None]) -> str:
+def percent(values: Sequence[float | None]) -> str:
+    """One cell: mean of what is there, in percent, and its standard deviation if it has one."""
     present = [100 * value for value in values if value is not None]
     if not present:
         return ABSENT

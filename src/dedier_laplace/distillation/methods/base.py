@@ -5,11 +5,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal, Protocol
 
-from torch import Tensor
+from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from dedier_laplace.config import Config
+from dedier_laplace.data.attributes import Groups
 from dedier_laplace.errors import UserError, nearest
 
 Predictive = Literal["map", "laplace"]
@@ -18,26 +20,69 @@ METHODS: dict[str, type[Method]] = {}
 
 @dataclass(frozen=True)
 class Batch:
-    """One step: student logits [B, C], labels [B], weights [B], teacher logits [B, C] or None."""
+    """What a loss sees of B samples; the last three only where the method prepared them."""
 
-    student_logits: Tensor
-    labels: Tensor
-    weights: Tensor
-    teacher_logits: Tensor | None
+    student_logits: Tensor  # [B, C]
+    labels: Tensor  # [B]
+    groups: Tensor  # [B]
+    weights: Tensor  # [B]
+    teacher_logits: Tensor | None = None  # [B, C], in the student's label order
+    teacher_features: Tensor | None = None  # [B, D], what the teacher's last layer reads
+    student_features: Tensor | None = None  # [B, D], what the student's last layer reads
+
+
+class Sources(Protocol):
+    """What a method may ask for before training. N training samples, in order; on the CPU."""
+
+    student: PreTrainedModel
+    groups: Groups
+
+    def teacher_logits(self) -> Tensor:
+        """[N, C], in the student's label order."""
+
+    def teacher_features(self) -> Tensor:
+        """[N, D], what the teacher's last linear layer reads."""
+
+    def teacher_head(self) -> nn.Linear:
+        """The teacher's last linear layer, its outputs in the student's label order."""
+
+    def error_set(self, epochs: int) -> Tensor:
+        """bool [N]: samples that a student trained by ERM and stopped after `epochs` gets wrong."""
 
 
 class Method(ABC):
-    """Decides loss and weights. Stateless but for its settings."""
+    """Decides which weights samples get and which loss they see."""
 
-    needs_teacher: ClassVar[bool] = True
+    needs_teacher: bool = True
     predictive: ClassVar[Predictive | None] = None  # what weights are made of; None: no readout
 
     def __init__(self, config: Config) -> None:
         self.config = config
 
+    def settings(self) -> dict[str, Any]:
+        """What of the config it reads beyond the model, its training and the KD term."""
+        return {}
+
+    def prepare(self, sources: Sources) -> dict[str, Tensor]:
+        """Called once, before training; may change the student's head.
+
+        Returns:
+            [N, ...] tensors over the training set by field of `Batch`, which carries their rows:
+            `teacher_logits`, `teacher_features`, or `weights` to begin with instead of ones.
+        """
+        return {"teacher_logits": sources.teacher_logits()} if self.needs_teacher else {}
+
+    def reweight(self, weights: Tensor, seed: int) -> Tensor:
+        """The weights [N] to train with, from those that a new readout gives."""
+        return weights
+
     @abstractmethod
     def loss(self, batch: Batch) -> Tensor:
         """The scalar to minimise on one batch."""
+
+    def finish(self, student: PreTrainedModel) -> PreTrainedModel:
+        """Called once, after training: the model to save, a plain one of its architecture."""
+        return student
 
 
 def register(name: str) -> Callable[[type[Method]], type[Method]]:

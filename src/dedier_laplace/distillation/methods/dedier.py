@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import ClassVar
 
 from dedier_laplace.distillation.methods.base import Predictive, register
-from dedier_laplace.distillation.methods.kd import Kd
+from dedier_laplace.distillation.methods.reweighted import Reweighted
 
 
 @register("dedier")
-class Dedier(Kd):
-    """The distillation loss, weighted; cm is the margin of the readout's MAP softmax."""
+class Dedier(Reweighted):
+    """cm is the margin of the readout's MAP softmax."""
 
     predictive: ClassVar[Predictive | None] = "map"

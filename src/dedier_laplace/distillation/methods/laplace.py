@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import ClassVar
 
 from dedier_laplace.distillation.methods.base import Predictive, register
-from dedier_laplace.distillation.methods.kd import Kd
+from dedier_laplace.distillation.methods.reweighted import Reweighted
 
 
 @register("laplace")
-class Laplace(Kd):
-    """As DeDiER; cm is the margin of the posterior predictive."""
+class Laplace(Reweighted):
+    """cm is the margin of the posterior predictive."""
 
     predictive: ClassVar[Predictive | None] = "laplace"

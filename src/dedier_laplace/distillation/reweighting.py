@@ -1,0 +1,123 @@
+"""New weights from a new readout: fit it, read its predictive, weigh, and note what came out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from dedier_laplace.config.readout import Aux, Weights
+from dedier_laplace.data.attributes import Groups
+from dedier_laplace.distillation.methods.base import Method
+from dedier_laplace.distillation.weights import describe_weights, sample_weights, weight_shift
+from dedier_laplace.errors import UserError
+from dedier_laplace.readout.difficulty import confidence
+from dedier_laplace.readout.exits import Exits
+from dedier_laplace.readout.predictive import Predictive
+from dedier_laplace.readout.scores import readout_scores
+
+Features = Mapping[int, Tensor]  # pooled states [N, D] by layer
+
+
+class Reweighting:
+    """The weights of a training set, made from nothing at every `refit`.
+
+    Args:
+        method: which predictive counts, and what becomes of its weights.
+        aux, weights: how readout and weights are made.
+        labels: of the training set, [N].
+        validation_labels: [M].
+        groups: of the training set, for the record.
+        seed: of everything random in it, with the epoch's number.
+    """
+
+    def __init__(
+        self,
+        method: Method,
+        aux: Aux,
+        weights: Weights,
+        *,
+        labels: Tensor,
+        validation_labels: Tensor,
+        groups: Groups,
+        seed: int,
+    ) -> None:
+        self.method, self.aux, self.weights = method, aux, weights
+        self.labels, self.validation_labels, self.groups = labels, validation_labels, groups
+        self.seed = seed
+        self.exits: Exits | None = None
+        self.epoch = 0
+
+    def due(self, epoch: int) -> bool:
+        """Whether the config asks for a refit after this epoch."""
+        since = epoch - self.aux.start_epoch
+        return since >= 0 and since % self.aux.every_n_epochs == 0
+
+    def refit(
+        self, features: Features, validation: Features, epoch: int
+    ) -> tuple[Tensor, dict[str, Any]]:
+        """Weights [N] from a readout on these features, and the epoch's record of both.
+
+        Raises:
+            UserError: features are not finite.
+        """
+        if not all(states.isfinite().all() for states in features.values()):
+            raise UserError(
+                f"The student's features are not finite after epoch {epoch}: training diverged; "
+                "lower student.training.learning_rate or weights.beta."
+            )
+        self.epoch, seed = epoch, self.seed * 1000 + epoch
+        self.exits = Exits.fit(
+            features,
+            self.labels,
+            self.aux,
+            n_classes=len(self.groups.labels) // 2,
+            seed=seed,
+            validation=(validation, self.validation_labels),
+            warm_from=self.exits,
+        )
+        if self.weights.signal == "set_size":
+            self.exits.calibrate(validation, self.validation_labels, seed=seed)
+        predictives = self._predictives(features, seed)
+        weights = {kind: self._weigh(found) for kind, found in predictives.items()}
+        kind = self.method.predictive
+        assert kind is not None
+        wrong = predictives[kind].probabilities.argmax(1) != self.labels
+        final = self.method.reweight(weights[kind], seed)
+        scores = {
+            name: readout_scores(found.probabilities, self.validation_labels)
+            for name, found in self._predictives(validation, seed).items()
+        }
+        return final, {
+            "readout": {
+                "layers": list(self.exits.layers),
+                "prior_precision": [
+                    self.exits.readouts[layer].prior_precision for layer in self.exits.layers
+                ],
+                "validation": scores,
+            },
+            "weights": describe_weights(
+                final, wrong | (self.weights.reweight_on == "all"), self.groups
+            ),
+            "laplace_against_map": weight_shift(weights["laplace"], weights["map"]),
+        }
+
+    def _predictives(self, features: Features, seed: int) -> dict[str, Predictive]:
+        assert self.exits is not None
+        with_sets = self.weights.signal == "set_size"
+        return {
+            "map": self.exits.predictive(features, "map", seed=seed, with_sets=with_sets),
+            "laplace": self.exits.predictive(features, "laplace", seed=seed, with_sets=with_sets),
+        }
+
+    def _weigh(self, predictive: Predictive) -> Tensor:
+        return sample_weights(
+            predictive.probabilities,
+            self.labels,
+            alpha=self.weights.alpha,
+            beta=self.weights.beta,
+            reweight_on=self.weights.reweight_on,
+            normalize=self.weights.normalize,
+            confidence=confidence(self.weights.signal, predictive),
+        )
