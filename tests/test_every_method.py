@@ -13,6 +13,7 @@ from transformers import AutoModelForSequenceClassification
 from dedier_laplace import UserError, Workspace, train_student
 from dedier_laplace.config import with_overrides
 from dedier_laplace.distillation.methods import METHODS, Method, register
+from dedier_laplace.distillation.trainer import DistillationTrainer
 
 
 @pytest.fixture(scope="session")
@@ -146,6 +147,28 @@ def test_every_signal_readout_and_posterior_trains_a_student(
     assert weights.max() > weights.min()
     last = json.loads((folder / "epochs.jsonl").read_text().splitlines()[-1])
     assert 0 < last["readout"]["validation"]["laplace"]["accuracy"] <= 1
+
+
+@pytest.mark.parametrize("aux", [{}, {"hidden_layers": 1, "layers": "all"}])
+def test_fitting_the_readout_leaves_the_student_as_it_is(
+    finished: tuple, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, aux: dict
+) -> None:
+    refit, checked = DistillationTrainer.refit, []
+
+    def watched(self: DistillationTrainer, epoch: int) -> None:
+        before = [(p.detach().clone(), p.requires_grad, p.grad) for p in self.model.parameters()]
+        training = self.model.training
+        refit(self, epoch)
+        for (value, flag, gradient), now in zip(before, self.model.parameters(), strict=True):
+            assert torch.equal(value, now)
+            assert now.requires_grad == flag
+            assert now.grad is gradient
+        assert self.model.training == training
+        checked.append(epoch)
+
+    monkeypatch.setattr(DistillationTrainer, "refit", watched)
+    student(finished[0], tmp_path, {"student": {"method": "laplace"}, "aux": aux})
+    assert checked == [1, 2, 3]
 
 
 def test_toy_method_takes_one_small_class(

@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from dedier_laplace.readout.exits import Exits
 from pyarrow import parquet
 from safetensors.torch import load_file
 from tiny import LAYERS, assert_same_model, in_folder, student, weights_of
@@ -33,6 +32,7 @@ from dedier_laplace.evaluation.groups import group_metrics
 from dedier_laplace.pipeline.evaluation import named_models
 from dedier_laplace.pipeline.sources import TrainingSources
 from dedier_laplace.pipeline.stages import check_name
+from dedier_laplace.readout.exits import Exits
 
 
 def sources(workspace: Workspace, teacher: Path) -> TrainingSources:

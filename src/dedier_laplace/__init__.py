@@ -1,10 +1,11 @@
 """dedier-laplace: distillation that weights samples by what an early exit gets confidently wrong.
 
-The pipeline (`load_config`, `Workspace`, `train_teacher`, `train_student`, `evaluate`, `run`) and
-the method's mathematics (`negation_attribute`, `confidence_margin`, `sample_weights`,
-`distillation_loss`, `LaplaceReadout`) are importable from here; each is loaded when first used.
+The pipeline (`load_config`, `Workspace`, `train_teacher`, `train_student`, `evaluate`,
+`evaluate_exits`, `run`) and the method's mathematics are importable from here; each is loaded when
+first used.
 """
 
+# ruff: noqa: F401  (imported for type checkers; at run time __getattr__ loads each when first used)
 from __future__ import annotations
 
 from importlib import import_module
@@ -15,47 +16,78 @@ if TYPE_CHECKING:
     from dedier_laplace.data.attributes import negation_attribute
     from dedier_laplace.distillation.group_dro import GroupDRO
     from dedier_laplace.distillation.loss import distillation_loss
+    from dedier_laplace.distillation.methods import Method, register
     from dedier_laplace.distillation.weights import sample_weights
     from dedier_laplace.errors import UserError
-    from dedier_laplace.pipeline import Workspace, evaluate, run, train_student, train_teacher
-    from dedier_laplace.readout.difficulty import confidence_margin
+    from dedier_laplace.pipeline import (
+        Workspace,
+        evaluate,
+        evaluate_exits,
+        run,
+        train_student,
+        train_teacher,
+    )
+    from dedier_laplace.readout.difficulty import (
+        confidence,
+        confidence_margin,
+        difficulty,
+        mutual_information,
+        predictive_entropy,
+        set_size,
+        top_logit_variance,
+    )
     from dedier_laplace.readout.laplace import LaplaceReadout
+    from dedier_laplace.readout.prediction_sets import (
+        calibrate_thresholds,
+        consistency,
+        coverage,
+        mean_size,
+        prediction_sets,
+        running_intersection,
+    )
+    from dedier_laplace.readout.predictive import Predictive
 
 __version__ = "0.1.0"
 
-_HOMES = {
-    "Config": "config",
-    "GroupDRO": "distillation.group_dro",
-    "LaplaceReadout": "readout.laplace",
-    "UserError": "errors",
-    "Workspace": "pipeline",
-    "confidence_margin": "readout.difficulty",
-    "distillation_loss": "distillation.loss",
-    "evaluate": "pipeline",
-    "load_config": "config",
-    "negation_attribute": "data.attributes",
-    "run": "pipeline",
-    "sample_weights": "distillation.weights",
-    "train_student": "pipeline",
-    "train_teacher": "pipeline",
+_NAMES = {
+    "config": ("Config", "load_config"),
+    "data.attributes": ("negation_attribute",),
+    "distillation.group_dro": ("GroupDRO",),
+    "distillation.loss": ("distillation_loss",),
+    "distillation.methods": ("Method", "register"),
+    "distillation.weights": ("sample_weights",),
+    "errors": ("UserError",),
+    "pipeline": (
+        "Workspace",
+        "evaluate",
+        "evaluate_exits",
+        "run",
+        "train_student",
+        "train_teacher",
+    ),
+    "readout.difficulty": (
+        "confidence",
+        "confidence_margin",
+        "difficulty",
+        "mutual_information",
+        "predictive_entropy",
+        "set_size",
+        "top_logit_variance",
+    ),
+    "readout.laplace": ("LaplaceReadout",),
+    "readout.prediction_sets": (
+        "calibrate_thresholds",
+        "consistency",
+        "coverage",
+        "mean_size",
+        "prediction_sets",
+        "running_intersection",
+    ),
+    "readout.predictive": ("Predictive",),
 }
+_HOMES = {name: module for module, names in _NAMES.items() for name in names}
 
-__all__ = [
-    "Config",
-    "GroupDRO",
-    "LaplaceReadout",
-    "UserError",
-    "Workspace",
-    "confidence_margin",
-    "distillation_loss",
-    "evaluate",
-    "load_config",
-    "negation_attribute",
-    "run",
-    "sample_weights",
-    "train_student",
-    "train_teacher",
-]
+__all__ = list(_HOMES)
 
 
 def __getattr__(name: str) -> Any:

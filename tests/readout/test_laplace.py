@@ -4,8 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from dedier_laplace.readout.laplace import DRAWS_AT_ONCE, LaplaceReadout
-from dedier_laplace.readout.posterior import fit_curvature
+from dedier_laplace.readout.laplace import LaplaceReadout
 
 N, D, C = 120, 4, 3
 HESSIANS = ["kron", "full", "diag"]
@@ -27,9 +26,9 @@ def data():
     return make_data()
 
 
-def fit(features, labels, prior=0.7, hessian="kron", **settings):
+def fit(features, labels, prior=0.7, hessian="kron"):
     return LaplaceReadout().fit(
-        features, labels, prior_precision=prior, hessian=hessian, n_classes=C, **settings
+        features, labels, prior_precision=prior, hessian=hessian, n_classes=C
     )
 
 
@@ -325,179 +324,3 @@ def test_wrong_shapes_are_refused(features, labels):
 def test_unknown_link_is_refused(data):
     with pytest.raises(ValueError, match="link"):
         fit(*data).predict(data[0], link="probits")
-
-
-@pytest.mark.parametrize("hessian", HESSIANS)
-def test_temperature_divides_the_curvature_alone(data, hessian):
-    features, labels = data
-    new = with_ones(make_data(9, seed=1)[0])
-    readout = fit(features, labels, hessian=hessian, posterior_temperature=3.0)
-    size = readout.weight.numel()
-    ggn = likelihood_hessian(with_ones(features), readout.weight, hessian)
-    precision = ggn / 3 + 0.7 * torch.eye(size).to(ggn)
-    jacobians = torch.stack([torch.kron(torch.eye(C).to(x), x.unsqueeze(0)) for x in new])
-    expected = jacobians @ torch.linalg.inv(precision) @ jacobians.mT
-    torch.testing.assert_close(readout.logit_distribution(new[:, :-1])[1], expected)
-
-
-@pytest.mark.parametrize("hessian", HESSIANS)
-def test_temperature_moves_neither_map_nor_prior_nor_marginal_likelihood(data, hessian):
-    cold, warm = (
-        fit(*data, prior="marglik", hessian=hessian, posterior_temperature=t) for t in (0.1, 10.0)
-    )
-    assert torch.equal(cold.weight, warm.weight)
-    assert cold.prior_precision == warm.prior_precision
-    assert cold.log_marginal_likelihood() == warm.log_marginal_likelihood()
-
-
-@pytest.mark.parametrize("hessian", HESSIANS)
-def test_temperature_near_zero_gives_the_map_predictive(data, hessian):
-    features, labels = data
-    readout = fit(features, labels, hessian=hessian, posterior_temperature=1e-12)
-    expected = readout.predict(features, link="map")
-    for link in ("mc", "probit"):
-        torch.testing.assert_close(
-            readout.predict(features, link=link), expected, rtol=0, atol=1e-5
-        )
-
-
-@pytest.mark.parametrize("hessian", HESSIANS)
-def test_higher_temperature_widens_the_posterior(data, hessian):
-    found = [
-        fit(*data, hessian=hessian, posterior_temperature=t).predictive(data[0]).logit_variance
-        for t in (0.5, 1.0, 5.0)
-    ]
-    assert (found[0] < found[1]).all()
-    assert (found[1] < found[2]).all()
-
-
-def test_kron_equals_full_where_every_sample_has_the_same_probabilities(data):
-    features, labels = data
-    kron, full = (fit(features, labels, prior=1e9, hessian=h) for h in ("kron", "full"))
-    assert kron.weight.abs().max() < 1e-4
-    one, other = (r.logit_distribution(features)[1] * 1e9 for r in (kron, full))
-    torch.testing.assert_close(one, other)
-    inputs, nothing = with_ones(features), torch.zeros_like(kron.weight)
-    torch.testing.assert_close(
-        likelihood_hessian(inputs, nothing, "kron"), likelihood_hessian(inputs, nothing, "full")
-    )
-
-
-def test_diagonal_posterior_equals_laplace_torchs(data):
-    features, labels = data
-    readout, inputs = fit(features, labels, hessian="diag"), with_ones(features)
-    theirs = fit_curvature(inputs, labels, readout.weight, 0.7, "diag")
-    _, expected = theirs._glm_predictive_distribution(inputs)
-    torch.testing.assert_close(readout.logit_distribution(features)[1], expected)
-
-
-@pytest.mark.parametrize("hessian", ["full", "diag"])
-def test_curvature_summed_over_batches_is_that_of_one(hessian, monkeypatch):
-    monkeypatch.setattr("dedier_laplace.readout.posterior.ROWS_AT_ONCE", 50)
-    features, labels = make_data()
-    cut = fit(features, labels, hessian=hessian)
-    monkeypatch.undo()
-    whole = fit(features, labels, hessian=hessian)
-    assert cut.log_marginal_likelihood() == pytest.approx(whole.log_marginal_likelihood())
-    torch.testing.assert_close(
-        cut.logit_distribution(features)[1], whole.logit_distribution(features)[1]
-    )
-
-
-@pytest.mark.parametrize("hessian", HESSIANS)
-def test_validation_nll_picks_the_best_decade(data, hessian):
-    held_out, targets = make_data(60, seed=5)
-
-    def nll(readout):
-        found = readout.predict(held_out, link="probit")
-        return float(F.nll_loss(found.log(), targets))
-
-    chosen = fit(
-        *data,
-        prior="validation_nll",
-        hessian=hessian,
-        validation=(held_out, targets),
-        posterior_temperature=100.0,  # plays no part in the search
-    )
-    each = {10.0**k: nll(fit(*data, prior=10.0**k, hessian=hessian)) for k in range(-4, 7)}
-    assert chosen.prior_precision == min(each, key=each.get)
-    assert chosen.posterior_temperature == 100.0
-
-
-def test_validation_nll_without_validation_is_refused(data):
-    with pytest.raises(ValueError, match="validation_nll needs"):
-        fit(*data, prior="validation_nll")
-
-
-@pytest.mark.parametrize("prior", [0.7, "marglik"])
-def test_warm_fit_equals_one_from_scratch(data, prior):
-    features, labels = data
-    earlier = fit(features + 0.1, labels, prior=3.0)
-    scratch, warm = (fit(*data, prior=prior, start=start) for start in (None, earlier.weight))
-    torch.testing.assert_close(warm.weight, scratch.weight, rtol=1e-5, atol=1e-6)
-    assert warm.prior_precision == pytest.approx(scratch.prior_precision, rel=1e-4)
-
-
-def test_minibatch_fit_equals_the_full_batch_one(data):
-    full, cut = (fit(*data, batch_size=size, tolerance=1e-7) for size in (None, 16))
-    torch.testing.assert_close(cut.weight, full.weight, rtol=1e-4, atol=1e-4)
-
-
-@pytest.mark.parametrize("temperature", [0.0, -1.0, float("nan")])
-def test_temperature_that_is_not_above_zero_is_refused(data, temperature):
-    with pytest.raises(ValueError, match="posterior_temperature"):
-        fit(*data, posterior_temperature=temperature)
-
-
-def test_start_of_another_shape_is_refused(data):
-    with pytest.raises(ValueError, match="start"):
-        fit(*data, start=torch.zeros(C, D))
-
-
-@pytest.mark.parametrize("link", ["mc", "probit"])
-def test_predictive_of_chunks_is_that_of_the_whole(data, link, monkeypatch):
-    """Draws differ, what they estimate does not; probit has none."""
-    features, labels = data
-    readout = fit(features, labels)
-    n_samples = 20_000 if link == "mc" else 1
-    whole = readout.predictive(features[:9], link=link, n_samples=n_samples)
-    monkeypatch.setattr("dedier_laplace.readout.laplace.DRAWS_AT_ONCE", 2 * C * n_samples)
-    cut = readout.predictive(features[:9], link=link, n_samples=n_samples)
-    torch.testing.assert_close(cut.probabilities, whole.probabilities, rtol=0, atol=0.02)
-    torch.testing.assert_close(cut.logit_variance, whole.logit_variance)
-
-
-def test_no_chunk_of_draws_is_larger_than_stated(data, monkeypatch):
-    sizes = []
-
-    def note(shape, **settings):
-        sizes.append(math.prod(shape))
-        return torch.zeros(shape, dtype=settings["dtype"])
-
-    features, labels = data
-    readout = fit(features, labels)
-    monkeypatch.setattr("dedier_laplace.readout.predictive.torch.randn", note)
-    monkeypatch.setattr("dedier_laplace.readout.laplace.DRAWS_AT_ONCE", 1000)
-    readout.predictive(features, n_samples=40)
-    assert sum(sizes) == N * 40 * C
-    assert max(sizes) <= 1000 < DRAWS_AT_ONCE
-
-
-def test_predictive_at_the_map_has_no_posterior_uncertainty(data):
-    features, labels = data
-    found = fit(features, labels).predictive(features, link="map")
-    assert (found.logit_variance == 0).all()
-    entropy = torch.distributions.Categorical(found.probabilities).entropy()
-    torch.testing.assert_close(found.expected_entropy, entropy)
-
-
-def test_logit_variance_is_that_of_the_two_largest_logits(data):
-    features, labels = data
-    readout = fit(features, labels)
-    mean, covariance = readout.logit_distribution(features)
-    contrast = torch.zeros_like(mean)
-    order = mean.argsort(1, descending=True)
-    contrast.scatter_(1, order[:, :1], 1.0).scatter_(1, order[:, 1:2], -1.0)
-    expected = torch.einsum("nc,ncd,nd->n", contrast, covariance, contrast)
-    for link in ("mc", "probit"):
-        torch.testing.assert_close(readout.predictive(features, link=link).logit_variance, expected)

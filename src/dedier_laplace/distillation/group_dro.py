@@ -19,7 +19,7 @@ class GroupDRO:
     Args:
         n_groups: G.
         eta: step size of q; 0 keeps q at 1/G.
-        adjustment: C of the generalization adjustment (their eq. 5).
+        adjustment: C of the generalization adjustment C / sqrt(n_g).
         group_sizes: n_g in the training set, [G]; needed where adjustment is above 0.
 
     Raises:

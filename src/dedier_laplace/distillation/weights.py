@@ -52,7 +52,7 @@ def sample_weights(
 def error_set_weights(
     errors: Tensor, upweight: float, normalize: Literal["none", "mean"] = "none"
 ) -> Tensor:
-    """`upweight` on JTT's error set, 1 elsewhere (Liu et al. 2021, eq. 3).
+    """`upweight` on JTT's error set, 1 elsewhere (Liu et al. 2021, algorithm 1).
 
     Args:
         errors: bool [N].

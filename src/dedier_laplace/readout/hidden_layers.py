@@ -107,9 +107,9 @@ def save_hidden_layers(layers: nn.Sequential, path: Path) -> None:
 def load_hidden_layers(path: Path) -> nn.Sequential:
     """Read what `save_hidden_layers` wrote; the tensors' shapes tell the architecture."""
     tensors = load_file(path)
-    sizes = [t.shape for name, t in tensors.items() if name.endswith(".weight")]
+    hidden_layers = sum(name.endswith(".weight") for name in tensors)
     standardize = Standardize(tensors["0.mean"], tensors["0.scale"])
-    layers = _stack(standardize, len(sizes), len(tensors["1.bias"]))
+    layers = _stack(standardize, hidden_layers, len(tensors["1.bias"]))
     layers.load_state_dict(tensors)
     return layers.requires_grad_(False)
 

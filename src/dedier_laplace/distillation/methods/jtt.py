@@ -15,7 +15,7 @@ from dedier_laplace.distillation.weights import error_set_weights
 @register("jtt")
 class Jtt(Method):
     """Weighted ERM, or weighted distillation: the error set of a briefly trained student counts
-    `upweight` times (their eq. 3; their code repeats those samples instead)."""
+    `upweight` times (their algorithm 1; their code repeats those samples instead)."""
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)

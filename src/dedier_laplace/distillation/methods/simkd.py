@@ -12,7 +12,7 @@ from dedier_laplace.distillation.transplant import merge, transplant
 
 @register("simkd")
 class SimKd(Method):
-    """mean_i |P f_i - t_i|^2 / D: projected student features against the teacher's (their eq. 4),
+    """mean_i |P f_i - t_i|^2 / D: projected student features against the teacher's,
     both read before the last layer, which is the teacher's and frozen. No label is used."""
 
     def prepare(self, sources: Sources) -> dict[str, Tensor]:
