@@ -10,7 +10,7 @@ from tiny import assert_same_model, in_folder, student, weights_of
 from torch.nn import functional as F
 from transformers import AutoModelForSequenceClassification
 
-from dedier_laplace import UserError, Workspace, train_student
+from dedier_laplace import UserError, Workspace, evaluate, train_student
 from dedier_laplace.config import with_overrides
 from dedier_laplace.distillation.methods import METHODS, Method, register
 from dedier_laplace.distillation.trainer import DistillationTrainer
@@ -106,6 +106,21 @@ def test_simkd_ends_under_the_teachers_frozen_layer(finished: tuple, trained: di
     head = weights_of(trained["simkd"])["classifier.weight"]
     assert head.shape == teacher.shape
     assert not torch.allclose(head, teacher)
+
+
+def test_transplanted_student_keeps_its_best_epoch(finished: tuple, tmp_path: Path) -> None:
+    workspace, _ = finished
+    config = with_overrides(
+        workspace.config,
+        {"student": {"method": "simkd", "select_by": "accuracy"}, "eval": {"split": "validation"}},
+    )
+    other = in_folder(workspace, config, tmp_path)
+    folder = train_student(other, teacher=workspace.folder.teacher)
+    record = json.loads((folder / "training.json").read_text())
+    best = record["epochs"][record["best_epoch"] - 1]["validation"]["accuracy"]
+    assert best == max(epoch["validation"]["accuracy"] for epoch in record["epochs"])
+    (evaluation,) = evaluate(other, {"simkd": folder})
+    assert evaluation["accuracy"] == best
 
 
 def test_identification_longer_than_training_is_refused(finished: tuple, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from dedier_laplace.config.readout import Aux
 from dedier_laplace.readout.difficulty import mutual_information
 from dedier_laplace.readout.exits import Exits
 from dedier_laplace.readout.laplace import LaplaceReadout
+from dedier_laplace.readout.prediction_sets import coverage
 
 N, D, C = 150, 5, 3
 
@@ -194,6 +195,28 @@ def test_sets_before_calibration_are_refused():
     features, _ = samples()
     with pytest.raises(ValueError, match="calibrate"):
         fit().predictive(features, "map", seed=0, with_sets=True)
+
+
+def test_calibrated_sets_cover_what_was_asked_for_on_their_split():
+    features, labels = samples(seed=1)
+    exits = fit(prediction_sets={"alpha": 0.2})
+    exits.calibrate(features, labels, seed=0)
+    logits = exits.logits(features)
+    assert (logits.gather(-1, labels.expand(2, -1).unsqueeze(-1)) < 0).any()  # of right labels too
+    covered = coverage(exits.prediction_sets(features, seed=3), labels)
+    assert (covered > 0.7).all()
+
+
+def test_level_of_the_logits_does_not_matter_to_the_sets():
+    features, labels = samples(seed=1)
+    exits, shifted = fit(), fit()
+    for readout in shifted.readouts.values():
+        readout.weight[:, -1] += 5.0  # the same to every class: the softmax does not see it
+    for each in (exits, shifted):
+        each.calibrate(features, labels, seed=0)
+    assert torch.equal(
+        exits.prediction_sets(features, seed=1), shifted.prediction_sets(features, seed=1)
+    )
 
 
 def test_no_layer_is_refused():

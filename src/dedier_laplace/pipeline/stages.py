@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from dedier_laplace.config import Config
+from dedier_laplace.config.schema import Student
 from dedier_laplace.config.section import NAME_PATTERN
 from dedier_laplace.data.attributes import Groups
 from dedier_laplace.data.tokens import INDEX
@@ -86,7 +87,8 @@ def train_teacher(workspace: Workspace, *, overwrite: bool = False) -> Path:
             )
             trainer.train()
             record = {"best_epoch": trainer.best_epoch, "epochs": trainer.epochs}
-        _save(workspace, partial, "teacher", model, tokenizer, fingerprint, began, record)
+        settings = config.teacher.model_dump(mode="json")
+        _save(workspace, partial, "teacher", model, tokenizer, fingerprint, began, record, settings)
     workspace.record_stage("teacher", began)
     return folder
 
@@ -121,7 +123,7 @@ def train_student(
     fingerprint = fingerprint_of(
         data=workspace.data_fingerprint(),
         start=workspace.start_fingerprint(config.student),
-        student=config.student.model_dump(mode="json", exclude=_FINGERPRINTED_APART),
+        student=_common(config.student),
         seed=config.seed,
         groups=_groups_that_count(config, config.student.select_by, config.student.sampling),
         teacher=model_fingerprint(teacher) if teacher else None,
@@ -154,7 +156,8 @@ def train_student(
         _save_weights(workspace, trainer, partial)
         model = method.finish(model)
         record = {"best_epoch": trainer.best_epoch, "epochs": trainer.epochs}
-        _save(workspace, partial, name, model, tokenizer, fingerprint, began, record)
+        settings = {"student": _common(config.student), **method.settings()}
+        _save(workspace, partial, name, model, tokenizer, fingerprint, began, record, settings)
     workspace.record_stage(f"students/{name}", began)
     return folder
 
@@ -214,7 +217,9 @@ def _find_teacher(workspace: Workspace, teacher: Path | None) -> Path:
     return own
 
 
-_FINGERPRINTED_APART = {"model", "tokenizer", "jtt", "group_dro"}
+def _common(student: Student) -> dict[str, Any]:
+    """What of the block counts for every method; `Method.settings` tells the rest."""
+    return student.model_dump(mode="json", exclude={"jtt", "group_dro"})
 
 
 def _groups_that_count(config: Config, select_by: str, sampling: str = "random") -> Any:
@@ -261,12 +266,13 @@ def _save(
     fingerprint: str,
     began: float,
     training: dict[str, Any],
+    settings: dict[str, Any],
 ) -> None:
     """Model, tokenizer, card and record; the record last, for it marks the folder complete."""
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    write_text(folder / "README.md", model_card(name, workspace.config, training))
+    write_text(folder / "README.md", model_card(name, workspace.config, training, settings))
     record = {
         "name": name,
         "seed": workspace.config.seed,

@@ -42,6 +42,7 @@ class Exits:
         readouts: by layer.
         hidden: by layer, what stands between features and readout: nothing where that is linear.
         thresholds: of the nested prediction sets, float64 [E]; None until `calibrate`.
+        offsets: the smallest calibration logit of every exit, [E], from which thresholds count.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class Exits:
         self.aux, self.readouts, self.hidden = aux, readouts, hidden
         self.layers = tuple(sorted(readouts))
         self.thresholds: Tensor | None = None
+        self.offsets: Tensor | None = None
 
     @classmethod
     def fit(
@@ -144,11 +146,14 @@ class Exits:
         """Set `thresholds`, on samples of their own: unseen in training, not evaluated on.
 
         Jazbec et al.'s (2311.05931) published notebooks tune on all data; coverage then says
-        nothing of new samples.
+        nothing of new samples. Their sets give no class a chance whose logit is below 0, which a
+        readout's are by half: a softmax leaves their level open and the prior centres them. Every
+        exit's logits are therefore counted from the smallest one of the calibration samples.
         """
-        settings = self.aux.prediction_sets
+        settings, logits = self.aux.prediction_sets, self.logits(features)
+        self.offsets = logits.amin((1, 2))
         self.thresholds = calibrate_thresholds(
-            self.logits(features),
+            logits - self.offsets[:, None, None],
             labels,
             settings.alpha,
             step=settings.step,
@@ -161,10 +166,11 @@ class Exits:
         Raises:
             ValueError: thresholds were not calibrated.
         """
-        if self.thresholds is None:
+        if self.thresholds is None or self.offsets is None:
             raise ValueError("prediction sets need thresholds: call calibrate first")
+        logits = self.logits(features)
         return prediction_sets(
-            self.logits(features),
+            logits - self.offsets[:, None, None].to(logits),
             self.thresholds,
             self.aux.prediction_sets.alpha,
             seed=_derived(seed, "sets"),
@@ -183,6 +189,7 @@ class Exits:
         facts = {
             "layers": self.layers,
             "thresholds": None if self.thresholds is None else self.thresholds.tolist(),
+            "offsets": None if self.offsets is None else self.offsets.tolist(),
             "aux": self.aux.model_dump(mode="json"),
         }
         (folder / _FACTS).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
@@ -204,6 +211,7 @@ class Exits:
         )
         if facts["thresholds"] is not None:
             exits.thresholds = torch.tensor(facts["thresholds"], dtype=torch.float64)
+            exits.offsets = torch.tensor(facts["offsets"])
         return exits
 
     def _hidden(self, features: Features, layer: int) -> Tensor:

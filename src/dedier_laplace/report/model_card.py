@@ -9,13 +9,16 @@ import yaml
 from dedier_laplace.config import Config
 
 
-def model_card(name: str, config: Config, training: dict[str, Any]) -> str:
+def model_card(
+    name: str, config: Config, training: dict[str, Any], settings: dict[str, Any]
+) -> str:
     """Markdown with the front matter the hub reads.
 
     Args:
         name: of the model.
-        config: it was trained with.
+        config: of its run.
         training: `best_epoch` and `epochs`, empty for a teacher used as it was.
+        settings: what of the config it was trained with.
     """
     is_teacher = name == "teacher"
     header = yaml.safe_dump(
@@ -27,17 +30,15 @@ def model_card(name: str, config: Config, training: dict[str, Any]) -> str:
         sort_keys=False,
     )
     method = "fine-tuning" if is_teacher else config.student.method
-    blocks = {"teacher"} if is_teacher else {"student", "aux", "weights"}
-    settings = yaml.safe_dump(config.model_dump(mode="json", include=blocks), sort_keys=False)
     lines = [
         f"---\n{header}---\n",
         f"# {name}\n",
         f"Trained by dedier-laplace ({method}) on the corpus `{config.data.corpus}` to tell "
         f"{', '.join(config.data.labels)} apart; seed {config.seed}.\n",
         *_validation(training, config.eval.groups),
+        *_weights(training),
         "## Settings\n",
-        *([] if is_teacher else ["`aux` and `weights` count for methods with a readout.\n"]),
-        f"```yaml\n{settings}```\n",
+        f"```yaml\n{yaml.safe_dump(settings, sort_keys=False)}```\n",
         "The whole config, versions and hardware are in `training.json`. Accuracy per group on the "
         "test split is told by `dedier eval`.\n",
     ]
@@ -61,4 +62,16 @@ def _validation(training: dict[str, Any], attribute: str) -> list[str]:
         f"| worst group | {100 * found['worst_group_accuracy']:.1f} |",
         *rows,
         "",
+    ]
+
+
+def _weights(training: dict[str, Any]) -> list[str]:
+    """How much of the weights is Laplace's doing, where a readout made any."""
+    shifts = [e["laplace_against_map"] for e in training.get("epochs", []) if "weights" in e]
+    if not shifts:
+        return []
+    changes = ", ".join(f"{100 * shift['mean_relative_change']:.1f}%" for shift in shifts)
+    return [
+        f"Sample weights under Laplace differ from those of the plain readout by {changes} on "
+        "average (after each epoch with a new readout).\n"
     ]
