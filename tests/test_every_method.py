@@ -8,11 +8,12 @@ import torch
 from safetensors.torch import load_file
 from tiny import assert_same_model, in_folder, student, weights_of
 from torch.nn import functional as F
-from transformers import AutoModelForSequenceClassification
+from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
-from dedier_laplace import UserError, Workspace, evaluate, train_student
+from dedier_laplace import UserError, Workspace, evaluate, run, train_student
 from dedier_laplace.config import with_overrides
 from dedier_laplace.distillation.methods import METHODS, Method, register
+from dedier_laplace.distillation.methods.simkd import SimKd
 from dedier_laplace.distillation.trainer import DistillationTrainer
 
 
@@ -36,6 +37,7 @@ def test_every_method_leaves_a_plain_model_folder(finished: tuple, trained: dict
     for folder in trained.values():
         AutoModelForSequenceClassification.from_pretrained(folder)
         found = weights_of(folder)
+        assert all(tensor.isfinite().all() for tensor in found.values())
         assert {name: t.shape for name, t in found.items()} == {
             name: t.shape for name, t in plain.items()
         }
@@ -100,12 +102,67 @@ def test_cached_teacher_and_error_set_change_nothing(
     assert_same_model(cached, again)
 
 
-def test_simkd_ends_under_the_teachers_frozen_layer(finished: tuple, trained: dict) -> None:
-    # its head is W_teacher P: every row lies in the row space that the teacher's layer leaves
-    teacher = weights_of(finished[0].folder.teacher)["classifier.weight"]
-    head = weights_of(trained["simkd"])["classifier.weight"]
-    assert head.shape == teacher.shape
-    assert not torch.allclose(head, teacher)
+def test_simkd_trains_under_the_teachers_layer_and_leaves_it_alone(
+    finished: tuple, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace, _ = finished
+    heads, finish = [], SimKd.finish
+
+    def watched(self: SimKd, model: PreTrainedModel) -> PreTrainedModel:
+        heads.append(model.classifier)
+        return finish(self, model)
+
+    monkeypatch.setattr(SimKd, "finish", watched)
+    folder = student(workspace, tmp_path, {"student": {"method": "simkd"}})
+    (projector, frozen), teacher = heads[0], weights_of(workspace.folder.teacher)
+    assert torch.equal(frozen.weight, teacher["classifier.weight"])
+    assert torch.equal(frozen.bias, teacher["classifier.bias"])
+    saved = weights_of(folder)["classifier.weight"]
+    torch.testing.assert_close(saved, frozen.weight @ projector.weight)
+
+
+def test_error_set_is_told_in_the_first_epochs_record(trained: dict) -> None:
+    first = json.loads((trained["jtt"] / "epochs.jsonl").read_text().splitlines()[0])
+    weights = weights_beside(trained["jtt"])
+    share = float((weights > weights.min()).float().mean())
+    assert first["weights"]["share_reweighted"] == pytest.approx(share)
+
+
+def test_balanced_sampling_and_batches_by_length_exclude_each_other(
+    finished: tuple, tmp_path: Path
+) -> None:
+    both = {
+        "sampling": "group_balanced",
+        "training": {"train_sampling_strategy": "group_by_length"},
+    }
+    with pytest.raises(UserError, match="leave one of them at random"):
+        student(finished[0], tmp_path, {"student": {"method": "erm", **both}})
+
+
+def test_training_that_diverges_ends_with_a_sentence(finished: tuple, tmp_path: Path) -> None:
+    hot = {"student": {"method": "erm", "training": {"learning_rate": 1e30}}}
+    with pytest.raises(UserError, match="not finite after epoch 1"):
+        student(finished[0], tmp_path, hot)
+    assert not (tmp_path / "students" / "erm").exists()
+
+
+@pytest.mark.parametrize(
+    "impossible",
+    [
+        {"student": {"method": "dedier"}, "weights": {"signal": "logit_variance"}},
+        {"student": {"method": "jtt", "jtt": {"identification_epochs": 9}}},
+        {"student": {"method": "laplace"}, "aux": {"layers": [1, 7]}},
+    ],
+)
+def test_run_refuses_a_student_before_any_is_trained(
+    finished: tuple, tmp_path: Path, impossible: dict
+) -> None:
+    workspace, _ = finished
+    students = {"students": [{"student": {"method": "erm"}}, impossible]}
+    other = in_folder(workspace, with_overrides(workspace.config, students), tmp_path)
+    with pytest.raises(UserError):
+        run(other)
+    assert not (tmp_path / "teacher").exists()
 
 
 def test_transplanted_student_keeps_its_best_epoch(finished: tuple, tmp_path: Path) -> None:

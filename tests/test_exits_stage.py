@@ -1,6 +1,7 @@
 """`dedier eval --exits`: readouts on every layer of trained models, end to end."""
 
-import json
+import dataclasses
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -9,11 +10,12 @@ import torch
 from pyarrow import parquet
 from tiny import LAYERS
 
-from dedier_laplace import UserError, Workspace
+from dedier_laplace import UserError, Workspace, evaluate
 from dedier_laplace.config import with_overrides
 from dedier_laplace.evaluation.exits import exit_metrics, set_metrics
 from dedier_laplace.pipeline import evaluate_exits
 from dedier_laplace.report.exits import exits_tables
+from dedier_laplace.run_folder import RunFolder
 
 
 @pytest.fixture(scope="session")
@@ -97,10 +99,18 @@ def test_the_split_that_calibrates_is_not_evaluated(evaluated: tuple) -> None:
         evaluate_exits(workspace.with_config(config), evaluations)
 
 
-def test_model_is_left_as_it_was(evaluated: tuple) -> None:
-    workspace, _, _ = evaluated
-    folder: Path = workspace.folder.student("laplace-layer2")
-    record = json.loads((folder / "training.json").read_text())
-    newest = max(path.stat().st_mtime for path in folder.rglob("*.safetensors"))
-    assert newest <= (folder / "training.json").stat().st_mtime
-    assert record["name"] == "laplace-layer2"
+def test_exits_of_another_aux_block_are_not_replaced_unasked(evaluated: tuple) -> None:
+    workspace, evaluations, _ = evaluated
+    config = with_overrides(workspace.config, {"aux": {"laplace": {"link": "probit"}}})
+    with pytest.raises(UserError, match="--overwrite"):
+        evaluate_exits(workspace.with_config(config), evaluations)
+
+
+def test_a_run_folder_that_was_moved_is_evaluated_where_it_is(
+    finished: tuple, tmp_path: Path
+) -> None:
+    workspace, _ = finished
+    moved = dataclasses.replace(workspace, folder=RunFolder.at(tmp_path / "moved"))
+    shutil.copytree(workspace.folder.root, moved.folder.root)
+    (evaluation,) = evaluate(moved, {"kd": moved.folder.student("kd")})
+    assert evaluation["model_folder"] == str(moved.folder.student("kd").resolve())

@@ -314,3 +314,12 @@ def test_gradient_accumulation_gives_the_same_teacher(finished: tuple, tmp_path:
     one, other = (weights_of(folder) for folder in trained)
     for name, tensor in one.items():
         torch.testing.assert_close(tensor, other[name], atol=2e-5, rtol=1e-3)
+
+
+def test_another_pretraining_corpus_is_another_start(finished: tuple, tmp_path: Path) -> None:
+    workspace, _ = finished
+    more = {"data": {"generated": {"unlabelled": 65}}}
+    other = in_folder(workspace, with_overrides(workspace.config, more), tmp_path)
+    teacher, student = workspace.config.teacher, workspace.config.student
+    assert other.start_fingerprint(teacher) != workspace.start_fingerprint(teacher)
+    assert other.start_fingerprint(student) == workspace.start_fingerprint(student)  # from scratch

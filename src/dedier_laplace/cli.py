@@ -176,11 +176,13 @@ def evaluate(
     with _workspace(loaded, output, quiet) as workspace:
         from dedier_laplace import pipeline
 
+        if exits:
+            pipeline.check_split(loaded)
         models = pipeline.named_models(model) if model else None
         evaluations = pipeline.evaluate(workspace, models, overwrite=overwrite)
         _print_tables(pipeline.tables(evaluations))
         if exits:
-            for record in pipeline.evaluate_exits(workspace, evaluations):
+            for record in pipeline.evaluate_exits(workspace, evaluations, overwrite=overwrite):
                 _print_tables(pipeline.exits_tables(record))
 
 

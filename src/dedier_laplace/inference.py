@@ -13,6 +13,7 @@ from tqdm.auto import tqdm
 from transformers import DataCollatorWithPadding, PreTrainedModel, PreTrainedTokenizerBase
 
 from dedier_laplace.data.tokens import INDEX, LABELS, lengths
+from dedier_laplace.errors import UserError
 from dedier_laplace.models import encoder_layers, final_linear
 
 
@@ -61,9 +62,16 @@ def classifier_input(model: PreTrainedModel) -> Iterator[list[Tensor]]:
     """A list that gets the input [B, D] of the last linear layer at every forward pass inside."""
     parent, name = final_linear(model)
     seen: list[Tensor] = []
-    handle = getattr(parent, name).register_forward_pre_hook(
-        lambda module, inputs: seen.append(inputs[0])
-    )
+
+    def keep(module: nn.Module, inputs: tuple[Tensor]) -> None:
+        if inputs[0].ndim != 2:
+            raise UserError(
+                f"{type(model).__name__} classifies every token, so it has no features of a whole "
+                "pair; methods that reuse the teacher's head need an encoder."
+            )
+        seen.append(inputs[0])
+
+    handle = getattr(parent, name).register_forward_pre_hook(keep)
     try:
         yield seen
     finally:
@@ -79,7 +87,8 @@ def hidden_states(
 ) -> dict[int, Tensor]:
     """Outputs of blocks (1 = the first), computing nothing behind the highest.
 
-    Each equals `hidden_states[layer]` of a full pass.
+    Each equals `hidden_states[layer]` of a full pass (behind the last block some decoders
+    normalise once more; here that is left out).
 
     Args:
         inputs: input ids and what else the model accepts, each [B, L].
@@ -107,7 +116,10 @@ def hidden_states(
     finally:
         for handle in handles:
             handle.remove()
-    raise RuntimeError(f"the forward pass never reached layer {max(layers)}")
+    raise UserError(
+        f"{type(model).__name__} cannot be read from: its forward pass runs its layers in another "
+        "way; use a method without a readout, or another encoder."
+    )
 
 
 def pool(state: Tensor, attention_mask: Tensor, pooling: str) -> Tensor:
@@ -148,13 +160,18 @@ def _forward(
     sizes = torch.tensor(lengths(tokenized))
     order = sizes.argsort(descending=True, stable=True)
     inputs_only = tokenized.remove_columns([INDEX, LABELS])
-    results: list[Tensor] = []
+    everything: Tensor | None = None
     for batch in tqdm(order.split(batch_size), desc=description, leave=False):
         rows = inputs_only[batch.tolist()]
         samples = [dict(zip(rows, row, strict=True)) for row in zip(*rows.values(), strict=True)]
         padded = collate(samples)
         on_device = {name: tensor.to(model.device) for name, tensor in padded.items()}
-        results.append(function(on_device).float().cpu())
+        result = function(on_device).float().cpu()
+        if everything is None:
+            shape = list(result.shape)
+            shape[axis] = len(order)
+            everything = torch.empty(shape)
+        everything.index_copy_(axis, batch, result)
     model.train(was_training)
-    restored = torch.cat(results, axis)
-    return torch.empty_like(restored).index_copy_(axis, order, restored)
+    assert everything is not None
+    return everything

@@ -69,6 +69,7 @@ def training_arguments(
     defaults = {
         "report_to": "none",
         "logging_strategy": "epoch",
+        "logging_nan_inf_filter": False,
         "save_only_model": True,
         "save_total_limit": 1,
         "dataloader_pin_memory": torch.cuda.is_available(),
@@ -78,6 +79,10 @@ def training_arguments(
         arguments = TrainingArguments(**{**defaults, **training_values(training), **decided})
     except (ValueError, ImportError, RuntimeError) as error:
         raise UserError(f"transformers refuses the training block: {error}") from error
+    if arguments.n_gpu > 1:
+        raise UserError(
+            f"{arguments.n_gpu} GPUs are visible, and one is used; set CUDA_VISIBLE_DEVICES=0."
+        )
     if arguments.num_train_epochs <= 0 and arguments.max_steps <= 0:
         raise UserError(f"num_train_epochs is {arguments.num_train_epochs}: it must be above 0.")
     return arguments
@@ -101,7 +106,8 @@ class StopAfter(TrainerCallback):
         self.epochs = epochs
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        control.should_training_stop = ceil(state.epoch) >= self.epochs
+        if ceil(state.epoch) >= self.epochs:
+            control.should_training_stop = True
 
 
 class _Bar(ProgressCallback):
@@ -162,6 +168,11 @@ class EpochTrainer(Trainer):
         """Validate, append the epoch's record, and hand the Trainer what it selects by."""
         batch_size = self.args.per_device_eval_batch_size
         logits = classify(self.classifier, self.validation, self.tokenizer, batch_size)
+        if not logits.isfinite().all():
+            raise UserError(
+                f"The model's logits are not finite after epoch {ceil(self.state.epoch or 0)}: "
+                "training diverged; lower training.learning_rate."
+            )
         metrics = self.metrics(logits)
         now = time.monotonic()
         record = {

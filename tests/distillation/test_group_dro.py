@@ -83,3 +83,9 @@ def test_adjustment_favours_small_groups(batch):
 def test_impossible_settings_are_refused(arguments):
     with pytest.raises(ValueError, match=r"must be|needs the size"):
         GroupDRO(**arguments)
+
+
+def test_group_without_training_samples_counts_as_loss_zero(batch):
+    dro = GroupDRO(4, eta=0.5, group_sizes=[5, 0, 3, 8])
+    assert dro.loss(*batch).isfinite()
+    assert dro.q.isfinite().all()

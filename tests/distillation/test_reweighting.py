@@ -25,6 +25,7 @@ def make(labels, method="laplace", seed=0, **blocks):
         labels=labels,
         validation_labels=labels[:30],
         groups=make_groups(labels.numpy(), (torch.arange(N) // 45).numpy(), list("enc"), "x"),
+        n_classes=3,
         seed=seed,
     )
 
@@ -94,6 +95,25 @@ def test_record_tells_readout_weights_and_what_laplace_adds(labels):
     assert record["readout"]["prior_precision"][0] > 0
     assert record["readout"]["validation"].keys() == {"map", "laplace"}
     assert record["laplace_against_map"]["mean_relative_change"] >= 0
+
+
+def test_record_of_the_controls_tells_where_the_weights_went(labels):
+    given = features(labels, moved=[4, 5, 30, 60])
+    weights, record = refit(make(labels, "shuffled"), given, 1)
+    groups = make_groups(labels.numpy(), (torch.arange(N) // 45).numpy(), list("enc"), "x")
+    for number, name in enumerate(groups.names):
+        share = float((weights[torch.as_tensor(groups.index) == number] > 1).float().mean())
+        assert record["weights"]["groups"][name]["share_reweighted"] == pytest.approx(share)
+    _, record = refit(make(labels, "uniform"), given, 1)
+    assert record["weights"]["share_reweighted"] == 1
+
+
+def test_signals_of_the_posterior_alone_are_not_compared_with_the_map(labels):
+    given = features(labels, moved=[4])
+    _, of_margin = refit(make(labels), given, 1)
+    _, of_variance = refit(make(labels, weights={"signal": "logit_variance"}), given, 1)
+    assert "laplace_against_map" in of_margin
+    assert "laplace_against_map" not in of_variance
 
 
 def test_one_seed_gives_one_set_of_weights(labels):

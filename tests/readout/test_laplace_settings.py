@@ -159,3 +159,17 @@ def test_logit_variance_is_that_of_the_two_largest_logits(data):
     expected = torch.einsum("nc,ncd,nd->n", contrast, covariance, contrast)
     for link in ("mc", "probit"):
         torch.testing.assert_close(readout.predictive(features, link=link).logit_variance, expected)
+
+
+@pytest.mark.parametrize("prior", [1e-6, 1e-4, "validation_nll"])
+def test_full_posterior_of_fewer_samples_than_weights_can_be_factored(prior):
+    generator = torch.Generator().manual_seed(0)
+    scales = torch.logspace(1, -3, 64)  # hidden states: a few directions carry nearly everything
+    features = torch.randn(50, 64, generator=generator) * scales
+    labels = torch.arange(50) % 3
+    readout = LaplaceReadout().fit(
+        features, labels, prior_precision=prior, hessian="full", validation=(features, labels)
+    )
+    _, covariance = readout.logit_distribution(features)
+    assert covariance.dtype == torch.float32
+    assert (covariance.diagonal(dim1=1, dim2=2) > 0).all()

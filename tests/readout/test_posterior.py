@@ -19,7 +19,7 @@ def around():
 def covariance(inputs, labels, weight, hessian, prior=PRIOR, temperature=1.0):
     """Of the logits, [N, C, C]."""
     curvature = fit_curvature(inputs, labels, weight, prior, hessian)
-    return posterior_of(curvature, hessian, temperature).logit_covariance(inputs)
+    return posterior_of(curvature, hessian, inputs, temperature).logit_covariance(inputs)
 
 
 def ggn(inputs, weight, hessian):

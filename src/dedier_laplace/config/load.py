@@ -205,7 +205,8 @@ def training_values(training: Mapping[str, Any]) -> dict[str, Any]:
 def _sentence(error: ValidationError) -> str:
     """The first error of pydantic as: key, value, nearest valid choice."""
     first = error.errors()[0]
-    keys = [key for key in first["loc"] if str(key)[0] not in "<["]  # tags of unions, "[key]"
+    tags = ("<", "[")  # of unions and of dictionaries' keys, in pydantic's path
+    keys = [key for key in first["loc"] if not str(key).startswith(tags)]
     place = _path(keys)
     value = first["input"]
     if first["type"] == "extra_forbidden":

@@ -16,11 +16,11 @@ def _prior_precision(value: object) -> object:
     if value in PRIOR_SEARCHES:
         return value
     try:
-        number = float(value)  # type: ignore[arg-type]
+        number = float("nan" if isinstance(value, bool) else value)  # type: ignore[arg-type]
     except (TypeError, ValueError):
-        number = 0.0
-    if not 0 < number < float("inf"):
-        raise ValueError("must be a number above 0, 'marglik' or 'validation_nll'")
+        number = float("nan")
+    if not 1e-6 <= number <= 1e9:
+        raise ValueError("must be a number from 1e-6 to 1e9, 'marglik' or 'validation_nll'")
     return number
 
 
@@ -36,7 +36,10 @@ class Laplace(Section):
         "by marginal likelihood; validation_nll: by the predictive's NLL on validation",
     )
     posterior_temperature: float = Field(
-        1.0, gt=0, description="precision = GGN / temperature + prior: N samples count as N / it"
+        1.0,
+        ge=1e-6,
+        le=1e6,
+        description="precision = GGN / temperature + prior: N samples count as N / it",
     )
     link: Literal["mc", "probit", "map"] = Field(
         "mc", description="predictive: Monte Carlo, centred probit, or the MAP softmax"
@@ -48,9 +51,15 @@ class PredictionSets(Section):
     """Nested prediction sets of the exits (weights.signal: set_size; dedier eval --exits)."""
 
     alpha: float = Field(
-        0.05, gt=0, lt=1, description="a set misses the label at most this often, calibrated"
+        0.05,
+        gt=0,
+        lt=1,
+        description="thresholds are raised while every exit's sets miss validation labels less "
+        "often than this",
     )
-    step: float = Field(0.5, gt=0, description="threshold search: logits raised by this at a time")
+    step: float = Field(
+        0.5, ge=0.01, description="threshold search: logits raised by this at a time"
+    )
 
 
 def _distinct(layers: list[int]) -> list[int]:
@@ -64,7 +73,7 @@ def _one_as_list(layers: object) -> object:
 
 
 Layers = Annotated[
-    list[Annotated[int, Field(ge=1)]],
+    list[Annotated[int, Field(ge=1, strict=True)]],
     Field(min_length=1),
     BeforeValidator(_one_as_list),
     AfterValidator(_distinct),

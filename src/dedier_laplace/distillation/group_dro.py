@@ -40,7 +40,7 @@ class GroupDRO:
             raise ValueError("an adjustment needs the size of each of the n_groups groups, above 0")
         self.eta = eta
         self.q = torch.full((n_groups,), 1 / n_groups)
-        self._adjustments = adjustment / sizes.float().sqrt()
+        self._adjustments = adjustment / sizes.float().clamp_min(1).sqrt()
 
     def loss(self, logits: Tensor, labels: Tensor, groups: Tensor) -> Tensor:
         """The robust cross-entropy of a batch, a scalar; q moves.

@@ -13,11 +13,12 @@ from dedier_laplace.distillation.methods.base import Method
 from dedier_laplace.distillation.weights import describe_weights, sample_weights, weight_shift
 from dedier_laplace.errors import UserError
 from dedier_laplace.readout.difficulty import confidence
-from dedier_laplace.readout.exits import Exits
+from dedier_laplace.readout.exits import Exits, Features
 from dedier_laplace.readout.predictive import Predictive
 from dedier_laplace.readout.scores import readout_scores
 
-Features = Mapping[int, Tensor]  # pooled states [N, D] by layer
+# signals that the MAP has none of: nothing to compare Laplace weights with
+FROM_THE_POSTERIOR = ("mutual_information", "logit_variance")
 
 
 class Reweighting:
@@ -29,6 +30,7 @@ class Reweighting:
         labels: of the training set, [N].
         validation_labels: [M].
         groups: of the training set, for the record.
+        n_classes: C.
         seed: of everything random in it, with the epoch's number.
     """
 
@@ -41,11 +43,12 @@ class Reweighting:
         labels: Tensor,
         validation_labels: Tensor,
         groups: Groups,
+        n_classes: int,
         seed: int,
     ) -> None:
         self.method, self.aux, self.weights = method, aux, weights
         self.labels, self.validation_labels, self.groups = labels, validation_labels, groups
-        self.seed = seed
+        self.n_classes, self.seed = n_classes, seed
         self.exits: Exits | None = None
         self.epoch = 0
 
@@ -72,7 +75,7 @@ class Reweighting:
             features,
             self.labels,
             self.aux,
-            n_classes=len(self.groups.labels) // 2,
+            n_classes=self.n_classes,
             seed=seed,
             validation=(validation, self.validation_labels),
             warm_from=self.exits,
@@ -84,23 +87,27 @@ class Reweighting:
         kind = self.method.predictive
         assert kind is not None
         wrong = predictives[kind].probabilities.argmax(1) != self.labels
+        chosen = wrong | (self.weights.reweight_on == "all")
         final = self.method.reweight(weights[kind], seed)
-        scores = {
-            name: readout_scores(found.probabilities, self.validation_labels)
-            for name, found in self._predictives(validation, seed).items()
+        chosen = self.method.reweight(chosen.float(), seed) > 0  # where the control moved them to
+        record = {
+            "readout": self._describe(self._predictives(validation, seed)),
+            "weights": describe_weights(final, chosen, self.groups),
         }
-        return final, {
-            "readout": {
-                "layers": list(self.exits.layers),
-                "prior_precision": [
-                    self.exits.readouts[layer].prior_precision for layer in self.exits.layers
-                ],
-                "validation": scores,
+        if self.weights.signal not in FROM_THE_POSTERIOR:
+            record["laplace_against_map"] = weight_shift(weights["laplace"], weights["map"])
+        return final, record
+
+    def _describe(self, on_validation: Mapping[str, Predictive]) -> dict[str, Any]:
+        assert self.exits is not None
+        readouts = [self.exits.readouts[layer] for layer in self.exits.layers]
+        return {
+            "layers": list(self.exits.layers),
+            "prior_precision": [readout.prior_precision for readout in readouts],
+            "validation": {
+                kind: readout_scores(found.probabilities, self.validation_labels)
+                for kind, found in on_validation.items()
             },
-            "weights": describe_weights(
-                final, wrong | (self.weights.reweight_on == "all"), self.groups
-            ),
-            "laplace_against_map": weight_shift(weights["laplace"], weights["map"]),
         }
 
     def _predictives(self, features: Features, seed: int) -> dict[str, Predictive]:

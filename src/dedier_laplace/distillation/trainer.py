@@ -15,9 +15,12 @@ from transformers import TrainerCallback
 from dedier_laplace.data.attributes import Groups
 from dedier_laplace.data.tokens import INDEX, LABELS
 from dedier_laplace.distillation.methods import Batch, Method
-from dedier_laplace.distillation.reweighting import Features, Reweighting
+from dedier_laplace.distillation.reweighting import Reweighting
+from dedier_laplace.distillation.weights import describe_weights
+from dedier_laplace.errors import UserError
 from dedier_laplace.inference import classifier_input, readout_features
 from dedier_laplace.models import chosen_layers, encoder_layers
+from dedier_laplace.readout.exits import Features
 from dedier_laplace.training import EpochTrainer
 
 
@@ -53,6 +56,15 @@ class DistillationTrainer(EpochTrainer):
         self.per_sample = {name: rows.to(self.args.device) for name, rows in every_batch.items()}
         self.compares_features = "teacher_features" in prepared
         self._extras: dict[str, Any] = {}
+        if "weights" in prepared:
+            weights = prepared["weights"]
+            heavier = weights > weights.min()
+            self._extras["weights"] = describe_weights(weights, heavier, groups)
+        if sampling != "random" and self.args.train_sampling_strategy != "random":
+            raise UserError(
+                f"student.sampling is {sampling}, so student.training.train_sampling_strategy "
+                f"cannot be {self.args.train_sampling_strategy}; leave one of them at random."
+            )
         if reweighting is not None:
             self.add_callback(_Refitting(self, reweighting))
 

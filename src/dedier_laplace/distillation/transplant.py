@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
+from dedier_laplace.errors import UserError
 from dedier_laplace.models import final_linear
 
 
@@ -41,10 +42,15 @@ def transplant(student: PreTrainedModel, teacher_head: nn.Linear, seed: int) -> 
     """Put the teacher's last layer, behind a new projector, in the place of the student's.
 
     Raises:
-        UserError: the student ends in no linear layer.
+        UserError: the student ends in no linear layer, or in one without a bias.
     """
     parent, name = final_linear(student)
     own = getattr(parent, name)
+    if own.bias is None:
+        raise UserError(
+            f"{type(student).__name__} ends in a layer without a bias, which the teacher's has; "
+            "use a method that does not reuse the teacher's head."
+        )
     setattr(parent, name, TransplantedHead(own.in_features, teacher_head, seed).to(own.weight))
 
 

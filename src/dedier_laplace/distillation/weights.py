@@ -8,9 +8,11 @@ import torch
 from scipy.stats import spearmanr
 from torch import Tensor
 
+from dedier_laplace.config.readout import Aux, Signal
 from dedier_laplace.data.attributes import Groups
 from dedier_laplace.errors import UserError
 from dedier_laplace.readout.difficulty import confidence_margin
+from dedier_laplace.readout.predictive import Kind
 
 
 def sample_weights(
@@ -66,23 +68,26 @@ def error_set_weights(
     return weights / weights.mean() if normalize == "mean" else weights
 
 
-def check_signal(signal: str, predictive: str, link: str) -> None:
+def check_signal(signal: Signal, predictive: Kind, aux: Aux) -> None:
     """Refuse a signal that a method's predictive does not carry.
 
     Raises:
         UserError: it needs a posterior, or draws from it, that are not there.
     """
-    if signal in ("mutual_information", "logit_variance") and predictive == "map":
+    several = aux.layers == "all" or len(aux.layers) > 1  # whose disagreement is information too
+    if predictive == "map" and (
+        signal == "logit_variance" or (signal == "mutual_information" and not several)
+    ):
         raise UserError(
             f"weights.signal is {signal}, which comes from the posterior, but this method reads "
             "the MAP softmax alone; set student.method to laplace, or the signal to margin or "
             "entropy."
         )
     links = {"mutual_information": ("mc",), "logit_variance": ("mc", "probit")}.get(signal)
-    if links and link not in links:
+    if links and predictive == "laplace" and aux.laplace.link not in links:
         raise UserError(
-            f"weights.signal is {signal}, which aux.laplace.link: {link} does not give; set the "
-            f"link to {' or '.join(links)}."
+            f"weights.signal is {signal}, which aux.laplace.link: {aux.laplace.link} does not "
+            f"give; set the link to {' or '.join(links)}."
         )
 
 

@@ -115,7 +115,7 @@ def _evaluate_one(
     if path.exists():
         there = read_json(path)
         if there["fingerprint"] == fingerprint and predictions_path.exists():
-            return there
+            return {**there, "model_folder": str(model_folder.resolve())}  # it may have moved
         if there["model_folder"] != str(model_folder.resolve()) and not overwrite:
             raise UserError(
                 f"{folder} holds the evaluation of another model ({there['model_folder']}); pass "

@@ -12,6 +12,7 @@ import pyarrow
 import torch
 from torch import Tensor
 
+from dedier_laplace.config import Config
 from dedier_laplace.config.readout import Aux
 from dedier_laplace.errors import UserError
 from dedier_laplace.evaluation.exits import early_exit_curve, exit_metrics, set_metrics
@@ -20,6 +21,7 @@ from dedier_laplace.models import encoder_layers, load_tokenizer, load_trained
 from dedier_laplace.pipeline.evaluation import write_tables
 from dedier_laplace.pipeline.workspace import Workspace
 from dedier_laplace.readout.exits import Exits
+from dedier_laplace.readout.prediction_sets import coverage
 from dedier_laplace.report.exits import exits_tables
 from dedier_laplace.run_folder import (
     fingerprint_of,
@@ -34,8 +36,21 @@ log = logging.getLogger(__name__)
 CONFIDENCES = (0.0, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.01)
 
 
+def check_split(config: Config) -> None:
+    """Refuse to judge prediction sets on the samples that calibrate them.
+
+    Raises:
+        UserError: eval.split is validation.
+    """
+    if config.eval.split == "validation":
+        raise UserError(
+            "--exits calibrates prediction sets on the validation split, so it cannot be evaluated "
+            "there; leave eval.split at test."
+        )
+
+
 def evaluate_exits(
-    workspace: Workspace, evaluations: Sequence[dict[str, Any]]
+    workspace: Workspace, evaluations: Sequence[dict[str, Any]], *, overwrite: bool = False
 ) -> list[dict[str, Any]]:
     """A readout on every layer of models that were evaluated, by the config's `aux` block.
 
@@ -45,23 +60,23 @@ def evaluate_exits(
     Args:
         workspace: config, run folder and corpus.
         evaluations: what `evaluate` returned.
+        overwrite: replace what another `aux` block gave.
 
     Returns:
         the content of each model's exits.json, which lies beside its evaluation.json with
         exits.parquet, the rows it follows from, and exits.md.
 
     Raises:
-        UserError: the split evaluated is the one that calibrates.
+        UserError: the split evaluated is the one that calibrates, or results of another `aux`
+            block are in the way.
     """
-    if workspace.config.eval.split == "validation":
-        raise UserError(
-            "--exits calibrates prediction sets on the validation split, so it cannot be evaluated "
-            "there; leave eval.split at test."
-        )
-    return [_evaluate_one(workspace, evaluation) for evaluation in evaluations]
+    check_split(workspace.config)
+    return [_evaluate_one(workspace, evaluation, overwrite) for evaluation in evaluations]
 
 
-def _evaluate_one(workspace: Workspace, evaluation: dict[str, Any]) -> dict[str, Any]:
+def _evaluate_one(
+    workspace: Workspace, evaluation: dict[str, Any], overwrite: bool
+) -> dict[str, Any]:
     config, splits = workspace.config, workspace.corpus.splits
     split, name = config.eval.split, evaluation["model"]
     folder = workspace.folder.evaluation(name, split, config.eval.groups)
@@ -80,14 +95,18 @@ def _evaluate_one(workspace: Workspace, evaluation: dict[str, Any]) -> dict[str,
         there = read_json(path)
         if there["fingerprint"] == fingerprint:
             return there
+        if there["aux"] != aux.model_dump(mode="json") and not overwrite:
+            raise UserError(
+                f"{path} holds the exits of another aux block; pass --overwrite to replace them, "
+                "or name another --output."
+            )
     began = time.monotonic()
     exits, features, labels = _fit(workspace, model_folder, aux)
     groups = workspace.corpus.groups(split, config.eval.groups)
     probabilities = {
         kind: exits.probabilities(features, kind, seed=config.seed) for kind in ("map", "laplace")
     }
-    # other draws than those the thresholds were calibrated with
-    sets = exits.raw_sets(features, seed=config.seed + 1)
+    sets = exits.raw_sets(features, seed=config.seed)
     depth = len(exits.layers)  # an exit behind every layer
     assert exits.thresholds is not None
     record = {
@@ -155,4 +174,11 @@ def _fit(
         validation=validation,
     )
     exits.calibrate(*validation, seed=config.seed)
+    covered = coverage(exits.raw_sets(validation[0], seed=config.seed), validation[1]).min()
+    if covered < 1 - aux.prediction_sets.alpha:
+        log.warning(
+            "prediction sets cover %.1f%% of validation at one exit, under the %.1f%% asked for",
+            100 * covered,
+            100 * (1 - aux.prediction_sets.alpha),
+        )
     return exits, *read(config.eval.split)

@@ -9,8 +9,8 @@ from dedier_laplace.config import Config, with_overrides
 from dedier_laplace.errors import UserError
 from dedier_laplace.pipeline.evaluation import evaluate, tables, write_tables
 from dedier_laplace.pipeline.stages import (
-    check_depth,
     check_name,
+    checked_method,
     student_name,
     train_student,
     train_teacher,
@@ -37,7 +37,7 @@ def run(workspace: Workspace, *, overwrite: bool = False) -> list[dict[str, Any]
     config, folder = workspace.config, workspace.folder
     students = named_students(config)
     for overrides in students.values():
-        check_depth(with_overrides(config, overrides))
+        checked_method(with_overrides(config, overrides))
     evaluations: list[dict[str, Any]] = []
     for seed in config.seeds:
         own = workspace.for_seed(seed)

@@ -6,6 +6,7 @@ import logging
 import os
 import tempfile
 from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -15,7 +16,6 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from dedier_laplace.data.tokens import INDEX, content_fingerprint
-from dedier_laplace.errors import UserError
 from dedier_laplace.inference import classifier_features, classify
 from dedier_laplace.models import final_linear, label_order, load_tokenizer, load_trained
 from dedier_laplace.pipeline.workspace import Workspace
@@ -49,7 +49,7 @@ class TrainingSources:
         Raises:
             UserError: the teacher cannot be loaded, or its labels are not the corpus's.
         """
-        _, order = self._teacher()
+        _, order = self._teacher
         return self._of_teacher("teacher_logits", classify)[:, order]
 
     def teacher_features(self) -> Tensor:
@@ -58,7 +58,7 @@ class TrainingSources:
 
     def teacher_head(self) -> nn.Linear:
         """The teacher's last linear layer, its outputs in the student's label order."""
-        teacher, order = self._teacher()
+        teacher, order = self._teacher
         parent, name = final_linear(teacher)
         own = getattr(parent, name)
         head = nn.Linear(own.in_features, own.out_features)
@@ -68,11 +68,7 @@ class TrainingSources:
         return head
 
     def error_set(self, epochs: int) -> Tensor:
-        """bool [N]: samples that the student's start, trained by ERM and stopped early, gets wrong.
-
-        Raises:
-            UserError: training ends before the epoch it is to be stopped after.
-        """
+        """bool [N]: samples that the student, trained by ERM and stopped early, gets wrong."""
         workspace, config = self._workspace, self._workspace.config
         spec = config.student.model_copy(update={"select_by": "last"})
         key = fingerprint_of(
@@ -86,17 +82,11 @@ class TrainingSources:
         def compute() -> Tensor:
             log.info("error set: training the student by ERM for %d epochs", epochs)
             with tempfile.TemporaryDirectory() as folder:
-                arguments = workspace.training_arguments(spec, Path(folder))
-                if epochs > arguments.num_train_epochs:
-                    raise UserError(
-                        f"student.jtt.identification_epochs is {epochs}, but the student trains "
-                        f"for {arguments.num_train_epochs:g} epochs; choose fewer."
-                    )
                 model, tokenizer = workspace.start_model(spec)
                 tokens = workspace.tokenized("train", model, tokenizer)
                 trainer = EpochTrainer(
                     model,
-                    arguments,
+                    workspace.training_arguments(spec, Path(folder)),
                     tokens.remove_columns(INDEX),
                     tokenizer,
                     validation=workspace.tokenized("validation", model, tokenizer),
@@ -110,6 +100,7 @@ class TrainingSources:
 
         return self._cached("error_sets", key, compute)
 
+    @cached_property
     def _teacher(self) -> tuple[PreTrainedModel, list[int]]:
         """The teacher, and for each label of the corpus its number for it."""
         assert self._teacher_folder is not None
@@ -120,7 +111,7 @@ class TrainingSources:
     def _of_teacher(self, kind: str, forward: Pass) -> Tensor:
         """What a forward pass of the teacher over the training split gives."""
         assert self._teacher_folder is not None
-        workspace, (teacher, _) = self._workspace, self._teacher()
+        workspace, (teacher, _) = self._workspace, self._teacher
         tokenizer = load_tokenizer(self._teacher_folder)
         tokens = workspace.tokenized("train", teacher, tokenizer)
         key = fingerprint_of(

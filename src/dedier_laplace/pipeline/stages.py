@@ -115,10 +115,9 @@ def train_student(
         UserError: method, layer or teacher is not there, or the folder holds another student.
     """
     config = workspace.config
-    method = find_method(config.student.method)(config)
+    method = checked_method(config)
     name = check_name(name or student_name(config))
     folder = workspace.folder.student(name)
-    check_depth(config)
     teacher = _find_teacher(workspace, teacher) if method.needs_teacher else None
     fingerprint = fingerprint_of(
         data=workspace.data_fingerprint(),
@@ -176,14 +175,17 @@ def check_name(name: str) -> str:
     return name
 
 
-def check_depth(config: Config) -> None:
-    """Refuse a readout layer that the student does not have, from its config alone.
+def checked_method(config: Config) -> Method:
+    """The method of a student, its settings checked as far as the config alone tells.
 
     Raises:
-        UserError: it is out of range.
+        UserError: there is no such method, it refuses its settings, or it reads a layer that the
+            student does not have.
     """
-    if find_method(config.student.method).predictive is not None:
+    method = find_method(config.student.method)(config)
+    if method.predictive is not None:
         chosen_layers(config.aux.layers, depth_of(config.student.model))
+    return method
 
 
 def student_name(config: Config) -> str:
@@ -240,6 +242,7 @@ def _reweighting(workspace: Workspace, method: Method, groups: Groups) -> Reweig
         labels=torch.tensor(splits["train"]["label"][:]),
         validation_labels=torch.tensor(splits["validation"]["label"][:]),
         groups=groups,
+        n_classes=len(workspace.corpus.label_names),
         seed=config.seed,
     )
 
@@ -249,6 +252,7 @@ def _save_weights(workspace: Workspace, trainer: DistillationTrainer, folder: Pa
     reweighting = trainer.reweighting
     if reweighting is not None:
         if reweighting.exits is None or reweighting.epoch != trainer.best_epoch:
+            reweighting.exits = None  # a warm start from a later epoch would be no start
             trainer.refit(trainer.best_epoch)
         assert reweighting.exits is not None
         reweighting.exits.save(folder / "readout")

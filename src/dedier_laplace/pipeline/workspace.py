@@ -151,10 +151,15 @@ class Workspace:
         )
 
     def start_fingerprint(self, spec: Teacher | Student) -> list[Any]:
-        """What a block starts from: model and tokenizer, a local folder's content included."""
-        local = isinstance(spec.model, str) and Path(spec.model).is_dir()
-        content = model_fingerprint(Path(str(spec.model))) if local else None
-        return [*spec.model_dump(mode="json", include={"model", "tokenizer"}).values(), content]
+        """What a block starts from, the content of local folders and of pre-training included."""
+        names = (spec.model, spec.tokenizer)
+        folders = [Path(name) for name in names if isinstance(name, str) and Path(name).is_dir()]
+        pretrained = isinstance(spec.model, ScratchModel) and spec.model.pretraining is not None
+        return [
+            *spec.model_dump(mode="json", include={"model", "tokenizer"}).values(),
+            *(model_fingerprint(folder) for folder in folders),
+            unlabelled_pairs(self.config.data)._fingerprint if pretrained else None,
+        ]
 
     def record_stage(self, stage: str, began: float) -> None:
         """Note in the run folder that a stage which began then (monotonic clock) is finished."""

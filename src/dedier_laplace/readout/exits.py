@@ -6,7 +6,6 @@ import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 from zlib import crc32
 
 import torch
@@ -26,9 +25,8 @@ from dedier_laplace.readout.prediction_sets import (
     prediction_sets,
     running_intersection,
 )
-from dedier_laplace.readout.predictive import Predictive, mixture
+from dedier_laplace.readout.predictive import Kind, Predictive, mixture
 
-Kind = Literal["map", "laplace"]
 Features = Mapping[int, Tensor]  # [N, D] by layer
 HIDDEN_PRIOR = 1.0  # precision of the hidden layers' prior where the readout's own is searched for
 

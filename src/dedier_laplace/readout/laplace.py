@@ -115,7 +115,7 @@ class LaplaceReadout:
         self.prior_precision = prior
         self.weight, curvature = approximate(prior, weight)
         self._log_marginal_likelihood = float(curvature.log_marginal_likelihood())
-        self.posterior = posterior_of(curvature, hessian, posterior_temperature)
+        self.posterior = posterior_of(curvature, hessian, inputs, posterior_temperature)
         return self
 
     def logits(self, features: Tensor | Any) -> Tensor:
@@ -198,7 +198,7 @@ class LaplaceReadout:
         self, features: Tensor | Any, labels: Tensor | Any, weight: Tensor, curvature: Any
     ) -> float:
         """Of held-out samples, by the probit predictive of a candidate."""
-        self.weight, self.posterior = weight, posterior_of(curvature, self.hessian)
+        self.weight, self.posterior = weight, posterior_of(curvature, self.hessian, weight)
         labels = torch.as_tensor(labels, device=weight.device).long()
         return mean_nll(self.predict(features, link="probit"), labels)
 

@@ -48,7 +48,7 @@ def fit_map(
     basis = eigenvectors / curvature.sqrt() * n**0.5  # Q S, for an objective divided by N
     whitened = inputs @ basis
     penalty = prior_precision * basis.square().sum(0) / (2 * n)
-    u = torch.linalg.solve(basis, start.to(inputs).mT).mT.contiguous()
+    u = start.to(inputs) @ eigenvectors * curvature.sqrt() / n**0.5  # W (S Q^T)^-1
     if batch_size is None:
         u = _lbfgs(whitened, labels, penalty, u, tolerance)
     else:

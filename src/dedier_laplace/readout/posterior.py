@@ -99,14 +99,18 @@ POSTERIORS: dict[str, type[Posterior]] = {
 }
 
 
-def posterior_of(curvature: Any, hessian: Hessian, temperature: float = 1.0) -> Posterior:
+def posterior_of(
+    curvature: Any, hessian: Hessian, like: Tensor, temperature: float = 1.0
+) -> Posterior:
     """The Gaussian with precision GGN / temperature + prior: laplace-torch's tempered likelihood.
 
     At temperature 2, N samples count as N / 2; towards 0 the posterior shrinks to the MAP.
-    `curvature` is left tempered: use it for no other temperature, nor its marginal likelihood.
+    `curvature` is left tempered: use it for no other temperature, nor its marginal likelihood. The
+    posterior is of the floating type of `like`.
     """
     curvature.temperature = temperature
-    return POSTERIORS[hessian].of(curvature)
+    found = POSTERIORS[hessian].of(curvature)
+    return type(found)(**{name: tensor.to(like) for name, tensor in vars(found).items()})
 
 
 def fit_curvature(
@@ -115,6 +119,8 @@ def fit_curvature(
     """laplace-torch's approximation around `weight` [C, D], for inputs [N, D] and labels [N]."""
     from laplace import Laplace
 
+    if hessian == "full":  # float32 cannot factor a GGN of fewer samples than weights
+        inputs, weight = inputs.double(), weight.double()
     n_classes, n_inputs = weight.shape  # not initialised: that would draw from the global generator
     head = nn.utils.skip_init(nn.Linear, n_inputs, n_classes, bias=False).to(weight)
     head.weight.data.copy_(weight)

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from dedier_laplace.readout.difficulty import predictive_entropy, top_logit_variance
+
+Kind = Literal["map", "laplace"]  # softmax at the MAP, or the posterior predictive
 
 
 @dataclass(frozen=True)

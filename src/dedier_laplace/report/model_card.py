@@ -67,7 +67,8 @@ def _validation(training: dict[str, Any], attribute: str) -> list[str]:
 
 def _weights(training: dict[str, Any]) -> list[str]:
     """How much of the weights is Laplace's doing, where a readout made any."""
-    shifts = [e["laplace_against_map"] for e in training.get("epochs", []) if "weights" in e]
+    epochs = training.get("epochs", [])
+    shifts = [e["laplace_against_map"] for e in epochs if "laplace_against_map" in e]
     if not shifts:
         return []
     changes = ", ".join(f"{100 * shift['mean_relative_change']:.1f}%" for shift in shifts)

@@ -5,16 +5,17 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Protocol
 
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from dedier_laplace.config import Config
 from dedier_laplace.data.attributes import Groups
+from dedier_laplace.distillation.loss import distillation_loss
 from dedier_laplace.errors import UserError, nearest
+from dedier_laplace.readout.predictive import Kind
 
-Predictive = Literal["map", "laplace"]
 METHODS: dict[str, type[Method]] = {}
 
 
@@ -51,17 +52,29 @@ class Sources(Protocol):
 
 
 class Method(ABC):
-    """Decides which weights samples get and which loss they see."""
+    """Decides which weights samples get and which loss they see.
+
+    Made anew for every training. `__init__` refuses settings that cannot be (UserError): it runs
+    for all students of a run before the first is trained.
+    """
 
     needs_teacher: bool = True
-    predictive: ClassVar[Predictive | None] = None  # what weights are made of; None: no readout
+    predictive: ClassVar[Kind | None] = None  # what weights are made of; None: no readout
 
     def __init__(self, config: Config) -> None:
         self.config = config
 
     def settings(self) -> dict[str, Any]:
-        """What of the config it reads beyond the model, its training and the KD term."""
-        return {}
+        """What of the config it reads beyond the model, its training and the KD term.
+
+        A student is trained again when one of these has changed; by default all that there is.
+        """
+        student = self.config.student.model_dump(mode="json", include={"jtt", "group_dro"})
+        return {
+            "aux": self.config.aux.model_dump(mode="json"),
+            "weights": self.config.weights.model_dump(mode="json"),
+            **student,
+        }
 
     def prepare(self, sources: Sources) -> dict[str, Tensor]:
         """Called once, before training; may change the student's head.
@@ -79,6 +92,17 @@ class Method(ABC):
     @abstractmethod
     def loss(self, batch: Batch) -> Tensor:
         """The scalar to minimise on one batch."""
+
+    def distillation_loss(self, batch: Batch, **options: Any) -> Tensor:
+        """`loss.distillation_loss` of a batch at the config's temperature and kd_weight."""
+        return distillation_loss(
+            batch.student_logits,
+            batch.teacher_logits,
+            batch.labels,
+            temperature=self.config.student.temperature,
+            kd_weight=self.config.student.kd_weight,
+            **options,
+        )
 
     def finish(self, student: PreTrainedModel) -> PreTrainedModel:
         """Called once, after training: the model to save, a plain one of its architecture."""

@@ -8,7 +8,6 @@ from torch import Tensor
 
 from dedier_laplace.config import Config
 from dedier_laplace.distillation.group_dro import GroupDRO
-from dedier_laplace.distillation.loss import distillation_loss
 from dedier_laplace.distillation.methods.base import Batch, Method, Sources, register
 from dedier_laplace.errors import UserError
 
@@ -41,12 +40,5 @@ class GroupDroMethod(Method):
         return super().prepare(sources)
 
     def loss(self, batch: Batch) -> Tensor:
-        losses = distillation_loss(
-            batch.student_logits,
-            batch.teacher_logits,
-            batch.labels,
-            temperature=self.config.student.temperature,
-            kd_weight=self.config.student.kd_weight,
-            reduction="none",
-        )
+        losses = self.distillation_loss(batch, reduction="none")
         return self.group_dro.robust(losses, batch.groups)

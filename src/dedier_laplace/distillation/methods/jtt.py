@@ -7,9 +7,9 @@ from typing import Any
 from torch import Tensor
 
 from dedier_laplace.config import Config
-from dedier_laplace.distillation.loss import distillation_loss
 from dedier_laplace.distillation.methods.base import Batch, Method, Sources, register
 from dedier_laplace.distillation.weights import error_set_weights
+from dedier_laplace.errors import UserError
 
 
 @register("jtt")
@@ -19,6 +19,7 @@ class Jtt(Method):
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
+        check_identification(config)
         self.needs_teacher = config.student.jtt.distil
 
     def settings(self) -> dict[str, Any]:
@@ -30,18 +31,32 @@ class Jtt(Method):
         }
 
     def prepare(self, sources: Sources) -> dict[str, Tensor]:
-        jtt = self.config.student.jtt
-        errors = sources.error_set(jtt.identification_epochs)
-        weights = error_set_weights(errors, jtt.upweight, self.config.weights.normalize)
-        return {**super().prepare(sources), "weights": weights}
+        return {**super().prepare(sources), "weights": identified_weights(self.config, sources)}
 
     def loss(self, batch: Batch) -> Tensor:
-        return distillation_loss(
-            batch.student_logits,
-            batch.teacher_logits,
-            batch.labels,
-            temperature=self.config.student.temperature,
-            kd_weight=self.config.student.kd_weight,
+        return self.distillation_loss(
+            batch,
             sample_weights=batch.weights,
             reweight_terms=self.config.weights.reweight_terms if self.needs_teacher else ["ce"],
         )
+
+
+def check_identification(config: Config) -> None:
+    """Refuse to stop the identification model after the end of its training.
+
+    Raises:
+        UserError: it is to be stopped later.
+    """
+    epochs, training = config.student.jtt.identification_epochs, config.student.training
+    if epochs > float(training.get("num_train_epochs", 3)):  # transformers' own default
+        raise UserError(
+            f"student.jtt.identification_epochs is {epochs}, but the student trains for "
+            f"{training.get('num_train_epochs', 3)} epochs; choose fewer."
+        )
+
+
+def identified_weights(config: Config, sources: Sources) -> Tensor:
+    """Weights [N] of the samples: `upweight` on the error set, 1 elsewhere."""
+    jtt = config.student.jtt
+    errors = sources.error_set(jtt.identification_epochs)
+    return error_set_weights(errors, jtt.upweight, config.weights.normalize)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor
 
-from dedier_laplace.distillation.loss import distillation_loss
 from dedier_laplace.distillation.methods.base import Batch, Method, register
 
 
@@ -12,11 +13,8 @@ from dedier_laplace.distillation.methods.base import Batch, Method, register
 class Kd(Method):
     """mean_i [(1 - lambda) * CE_i + lambda * T^2 * KL_i]."""
 
+    def settings(self) -> dict[str, Any]:
+        return {}
+
     def loss(self, batch: Batch) -> Tensor:
-        return distillation_loss(
-            batch.student_logits,
-            batch.teacher_logits,
-            batch.labels,
-            temperature=self.config.student.temperature,
-            kd_weight=self.config.student.kd_weight,
-        )
+        return self.distillation_loss(batch)

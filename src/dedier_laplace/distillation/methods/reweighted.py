@@ -7,7 +7,6 @@ from typing import Any
 from torch import Tensor
 
 from dedier_laplace.config import Config
-from dedier_laplace.distillation.loss import distillation_loss
 from dedier_laplace.distillation.methods.base import Batch, Method
 from dedier_laplace.distillation.weights import check_signal
 
@@ -18,7 +17,7 @@ class Reweighted(Method):
     def __init__(self, config: Config) -> None:
         super().__init__(config)
         assert self.predictive is not None
-        check_signal(config.weights.signal, self.predictive, config.aux.laplace.link)
+        check_signal(config.weights.signal, self.predictive, config.aux)
 
     def settings(self) -> dict[str, Any]:
         return {
@@ -27,12 +26,8 @@ class Reweighted(Method):
         }
 
     def loss(self, batch: Batch) -> Tensor:
-        return distillation_loss(
-            batch.student_logits,
-            batch.teacher_logits,
-            batch.labels,
-            temperature=self.config.student.temperature,
-            kd_weight=self.config.student.kd_weight,
+        return self.distillation_loss(
+            batch,
             sample_weights=batch.weights,
             reweight_terms=self.config.weights.reweight_terms,
         )

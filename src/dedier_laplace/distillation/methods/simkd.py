@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor
 from torch.nn import functional as F
 from transformers import PreTrainedModel
@@ -14,6 +16,9 @@ from dedier_laplace.distillation.transplant import merge, transplant
 class SimKd(Method):
     """mean_i |P f_i - t_i|^2 / D: projected student features against the teacher's,
     both read before the last layer, which is the teacher's and frozen. No label is used."""
+
+    def settings(self) -> dict[str, Any]:
+        return {}
 
     def prepare(self, sources: Sources) -> dict[str, Tensor]:
         transplant(sources.student, sources.teacher_head(), self.config.seed)

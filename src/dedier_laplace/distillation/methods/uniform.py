@@ -1,4 +1,7 @@
-"""Control: the mean of Laplace's weights on every sample. What it gains, a larger loss gains."""
+"""Control: the mean of Laplace's weights on every sample. What it gains, a larger loss gains.
+
+Adam hardly sees a constant factor: gradient clipping and its epsilon do.
+"""
 
 from __future__ import annotations
 
