@@ -27,15 +27,7 @@ if TYPE_CHECKING:
         train_student,
         train_teacher,
     )
-    from dedier_laplace.readout.difficulty import (
-        confidence,
-        confidence_margin,
-        difficulty,
-        mutual_information,
-        predictive_entropy,
-        set_size,
-        top_logit_variance,
-    )
+    from dedier_laplace.readout.difficulty import confidence, difficulty
     from dedier_laplace.readout.laplace import LaplaceReadout
     from dedier_laplace.readout.prediction_sets import (
         calibrate_thresholds,
@@ -46,6 +38,13 @@ if TYPE_CHECKING:
         running_intersection,
     )
     from dedier_laplace.readout.predictive import Predictive
+    from dedier_laplace.readout.signals import (
+        confidence_margin,
+        mutual_information,
+        predictive_entropy,
+        set_size,
+        top_logit_variance,
+    )
 
 __version__ = "0.1.0"
 
@@ -65,15 +64,7 @@ _NAMES = {
         "train_student",
         "train_teacher",
     ),
-    "readout.difficulty": (
-        "confidence",
-        "confidence_margin",
-        "difficulty",
-        "mutual_information",
-        "predictive_entropy",
-        "set_size",
-        "top_logit_variance",
-    ),
+    "readout.difficulty": ("confidence", "difficulty"),
     "readout.laplace": ("LaplaceReadout",),
     "readout.prediction_sets": (
         "calibrate_thresholds",
@@ -84,6 +75,13 @@ _NAMES = {
         "running_intersection",
     ),
     "readout.predictive": ("Predictive",),
+    "readout.signals": (
+        "confidence_margin",
+        "mutual_information",
+        "predictive_entropy",
+        "set_size",
+        "top_logit_variance",
+    ),
 }
 _HOMES = {name: module for module, names in _NAMES.items() for name in names}
 

@@ -2,10 +2,10 @@ import pytest
 import torch
 
 from dedier_laplace.config.readout import Aux
-from dedier_laplace.readout.difficulty import mutual_information
 from dedier_laplace.readout.exits import Exits
 from dedier_laplace.readout.laplace import LaplaceReadout
 from dedier_laplace.readout.prediction_sets import coverage
+from dedier_laplace.readout.signals import mutual_information
 
 N, D, C = 150, 5, 3
 

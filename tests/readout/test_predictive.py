@@ -1,7 +1,6 @@
 import pytest
 import torch
 
-from dedier_laplace.readout.difficulty import mutual_information
 from dedier_laplace.readout.predictive import (
     Predictive,
     at_map,
@@ -10,6 +9,7 @@ from dedier_laplace.readout.predictive import (
     monte_carlo,
     probit,
 )
+from dedier_laplace.readout.signals import mutual_information
 
 N, C = 6, 3
 

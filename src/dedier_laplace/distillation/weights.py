@@ -11,8 +11,8 @@ from torch import Tensor
 from dedier_laplace.config.readout import Aux, Signal
 from dedier_laplace.data.attributes import Groups
 from dedier_laplace.errors import UserError
-from dedier_laplace.readout.difficulty import confidence_margin
 from dedier_laplace.readout.predictive import Kind
+from dedier_laplace.readout.signals import confidence_margin
 
 
 def sample_weights(

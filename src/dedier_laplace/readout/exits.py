@@ -13,7 +13,6 @@ from numpy.random import SeedSequence
 from torch import Tensor, nn
 
 from dedier_laplace.config.readout import Aux
-from dedier_laplace.readout.difficulty import set_size
 from dedier_laplace.readout.hidden_layers import (
     fit_hidden_layers,
     load_hidden_layers,
@@ -26,6 +25,7 @@ from dedier_laplace.readout.prediction_sets import (
     running_intersection,
 )
 from dedier_laplace.readout.predictive import Kind, Predictive, mixture
+from dedier_laplace.readout.signals import set_size
 
 Features = Mapping[int, Tensor]  # [N, D] by layer
 HIDDEN_PRIOR = 1.0  # precision of the hidden layers' prior where the readout's own is searched for

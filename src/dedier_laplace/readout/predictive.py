@@ -12,7 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from dedier_laplace.readout.difficulty import predictive_entropy, top_logit_variance
+from dedier_laplace.readout.signals import predictive_entropy, top_logit_variance
 
 Kind = Literal["map", "laplace"]  # softmax at the MAP, or the posterior predictive
 
