@@ -44,6 +44,16 @@ def test_help_teaches_by_example(
         assert option in text
 
 
+def test_help_of_train_student_names_every_method(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    from dedier_laplace.distillation.methods import METHODS
+
+    dedier(monkeypatch, "train-student", "--help")
+    shown = capsys.readouterr().out
+    assert [name for name in METHODS if name not in shown] == []
+
+
 def test_help_imports_nothing_heavy() -> None:
     code = (
         "import sys; sys.argv = ['dedier', 'run', '--help']\n"
@@ -78,6 +88,9 @@ def test_three_commands_in_an_empty_folder_find_one_another(
     assert sorted(path.name for path in evaluations.iterdir()) == ["laplace-layer3", "teacher"]
     evaluation = evaluations / "laplace-layer3/test-negation/evaluation.json"
     assert json.loads(evaluation.read_text())["n"] == 24
+    assert dedier(monkeypatch, "eval", "--exits", *small) == 0
+    assert "coverage" in capsys.readouterr().out
+    assert len(json.loads(evaluation.with_name("exits.json").read_text())["laplace"]) == 6
 
 
 @pytest.mark.parametrize(
@@ -94,6 +107,7 @@ def test_three_commands_in_an_empty_folder_find_one_another(
         (["eval", "--groups", "negaton"], ["negaton", "negation"]),
         (["eval", "--split", "tset"], ["tset", "'test'"]),
         (["eval"], ["no trained model", "train-teacher"]),
+        (["eval", "--exits", "--split", "validation"], ["--exits", "validation", "test"]),
         (["eval", "--model", "nowhere"], ["nowhere"]),
         (["train-teacher", "--device", "cuda"], ["cuda", "--device"]),
         (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -42,7 +43,7 @@ class GroupDRO:
         self.q = torch.full((n_groups,), 1 / n_groups)
         self._adjustments = adjustment / sizes.float().clamp_min(1).sqrt()
 
-    def loss(self, logits: Tensor, labels: Tensor, groups: Tensor) -> Tensor:
+    def loss(self, logits: Tensor | Any, labels: Tensor | Any, groups: Tensor | Any) -> Tensor:
         """The robust cross-entropy of a batch, a scalar; q moves.
 
         Args:
@@ -50,6 +51,8 @@ class GroupDRO:
             labels: [B].
             groups: [B], 0..G-1.
         """
+        logits = torch.as_tensor(logits)
+        labels, groups = (torch.as_tensor(x, device=logits.device).long() for x in (labels, groups))
         return self.robust(F.cross_entropy(logits, labels, reduction="none"), groups)
 
     def robust(self, losses: Tensor, groups: Tensor) -> Tensor:
