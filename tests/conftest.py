@@ -1,6 +1,10 @@
 """What every test may use: reference material beside the checkout, tiny models and inputs."""
 
 import os
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny tensors: more threads only wait
+
 from pathlib import Path
 
 import pytest
@@ -9,9 +13,6 @@ from datasets import Dataset
 
 from dedier_laplace.data.generated import word_tokenizer
 from dedier_laplace.data.tokens import tokenize
-
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny tensors: more threads only wait
 
 
 @pytest.fixture(scope="session")
