@@ -43,4 +43,4 @@ def test_local_mnli_with_a_pretrained_encoder(
     teacher, student = run(workspace)
     assert teacher["n"] == student["n"] == 96
     epoch = (workspace.folder.student("laplace-layer3") / "epochs.jsonl").read_text()
-    assert '"layer": 3' in epoch
+    assert '"layers": [3]' in epoch
