@@ -73,6 +73,13 @@ def test_unknown_key_is_named_with_the_nearest_one(load, text, key, choice):
         ("students: [{name: ../x}]", "students[0].name is '../x': "),
         ("aux: {laplace: {prior_precision: 0}}", "aux.laplace.prior_precision is 0: "),
         ("aux: {laplace: {prior_precision: margin}}", "aux.laplace.prior_precision is 'margin': "),
+        ("data: {attributes: {'': {words: [a]}}}", "data.attributes"),
+        ("aux: {layers: [true]}", "aux.layers[0]"),
+        ("aux: {layers: some}", "aux.layers"),
+        ("aux: {layers: [3, 3]}", "aux.layers"),
+        ("aux: {laplace: {prior_precision: true}}", "aux.laplace.prior_precision"),
+        ("aux: {laplace: {prior_precision: 1.0e39}}", "aux.laplace.prior_precision"),
+        ("aux: {prediction_sets: {step: 1.0e-12}}", "aux.prediction_sets.step"),
     ],
 )
 def test_wrong_value_is_named_with_its_key(load, text, start):
@@ -320,19 +327,3 @@ def test_seed_alone_is_what_run_uses():
 def test_files_beside_the_generated_corpus_are_refused():
     with pytest.raises(UserError, match=r"data\.corpus is 'generated'"):
         load_config(None, ["data.files.train=mine.csv"])
-
-
-@pytest.mark.parametrize(
-    ("text", "start"),
-    [
-        ("data: {attributes: {'': {words: [a]}}}", "data.attributes"),
-        ("aux: {layers: [true]}", "aux.layers[0]"),
-        ("aux: {layers: some}", "aux.layers"),
-        ("aux: {layers: [3, 3]}", "aux.layers"),
-        ("aux: {laplace: {prior_precision: true}}", "aux.laplace.prior_precision"),
-        ("aux: {laplace: {prior_precision: 1.0e39}}", "aux.laplace.prior_precision"),
-        ("aux: {prediction_sets: {step: 1.0e-12}}", "aux.prediction_sets.step"),
-    ],
-)
-def test_values_that_cannot_be_are_refused_by_name(load, text, start):
-    assert message(load, text).startswith(start)

@@ -82,7 +82,7 @@ class Reweighting:
         )
         if self.weights.signal == "set_size":
             self.exits.calibrate(validation, self.validation_labels, seed=seed)
-        predictives = self._predictives(features, seed)
+        predictives = self._predictives(features, seed, self.weights.signal == "set_size")
         weights = {kind: self._weigh(found) for kind, found in predictives.items()}
         kind = self.method.predictive
         assert kind is not None
@@ -110,9 +110,10 @@ class Reweighting:
             },
         }
 
-    def _predictives(self, features: Features, seed: int) -> dict[str, Predictive]:
+    def _predictives(
+        self, features: Features, seed: int, with_sets: bool = False
+    ) -> dict[str, Predictive]:
         assert self.exits is not None
-        with_sets = self.weights.signal == "set_size"
         return {
             "map": self.exits.predictive(features, "map", seed=seed, with_sets=with_sets),
             "laplace": self.exits.predictive(features, "laplace", seed=seed, with_sets=with_sets),

@@ -17,7 +17,7 @@ from dedier_laplace.config.readout import Aux
 from dedier_laplace.errors import UserError
 from dedier_laplace.evaluation.exits import early_exit_curve, exit_metrics, set_metrics
 from dedier_laplace.inference import readout_features
-from dedier_laplace.models import encoder_layers, load_tokenizer, load_trained
+from dedier_laplace.models import chosen_layers, encoder_layers, load_tokenizer, load_trained
 from dedier_laplace.pipeline.evaluation import write_tables
 from dedier_laplace.pipeline.workspace import Workspace
 from dedier_laplace.readout.exits import Exits
@@ -25,7 +25,6 @@ from dedier_laplace.readout.prediction_sets import coverage
 from dedier_laplace.report.exits import exits_tables
 from dedier_laplace.run_folder import (
     fingerprint_of,
-    model_fingerprint,
     read_json,
     write_json,
     write_parquet,
@@ -83,8 +82,7 @@ def _evaluate_one(
     model_folder = Path(evaluation["model_folder"])
     aux = Aux.model_validate({**config.aux.model_dump(), "layers": "all"})
     fingerprint = fingerprint_of(
-        evaluation=evaluation["fingerprint"],
-        model=model_fingerprint(model_folder),
+        evaluation=evaluation["fingerprint"],  # of the model too
         fitted_on=splits["train"]._fingerprint,
         calibrated_on=splits["validation"]._fingerprint,
         aux=aux.model_dump(mode="json"),
@@ -156,7 +154,7 @@ def _fit(
     config, splits = workspace.config, workspace.corpus.splits
     model = load_trained(model_folder, workspace.device())
     tokenizer = load_tokenizer(model_folder)
-    layers = range(1, len(encoder_layers(model)) + 1)
+    layers = chosen_layers("all", len(encoder_layers(model)))
 
     def read(split: str) -> tuple[dict[int, Tensor], Tensor]:
         tokens = workspace.tokenized(split, model, tokenizer)
